@@ -1,0 +1,76 @@
+import CircuitBreaker from 'opossum';
+import { MeshError } from './errors.ts';
+
+export type BreakerState = 'closed' | 'open' | 'half-open';
+
+interface BreakerOptions {
+  /** Consecutive failures that open it. */
+  failureThreshold: number;
+  /** Milliseconds until one probe is let through. */
+  recoveryMs: number;
+  isFailure(error: unknown): boolean;
+  onChange?: (state: BreakerState) => void;
+}
+
+export interface Breaker {
+  /** Runs the action, or throws MeshError `circuit_open` without running it. */
+  run<T>(action: () => Promise<T>): Promise<T>;
+  readonly state: BreakerState;
+  close(): void;
+}
+
+/**
+ * A circuit breaker that counts CONSECUTIVE failures (pybreaker's meaning of `failure_threshold`). opossum is the
+ * state machine; its own error rate over a window is switched off, since under load it would forgive a dead server.
+ */
+export function createBreaker({
+  failureThreshold,
+  recoveryMs,
+  isFailure,
+  onChange,
+}: BreakerOptions): Breaker {
+  let failures = 0;
+  let openedAt = 0;
+  const circuit = new CircuitBreaker((action: () => Promise<unknown>) => action(), {
+    timeout: false,
+    resetTimeout: recoveryMs,
+    errorThresholdPercentage: 101,
+    rollingPercentilesEnabled: false,
+    enableSnapshots: false,
+    errorFilter: error => !isFailure(error),
+  });
+  circuit.on('success', () => {
+    failures = 0;
+  });
+  circuit.on('failure', () => {
+    failures += 1;
+    if (failures >= failureThreshold && !circuit.opened) circuit.open();
+  });
+  circuit.on('open', () => {
+    openedAt = Date.now();
+    onChange?.('open');
+  });
+  circuit.on('halfOpen', () => onChange?.('half-open'));
+  circuit.on('close', () => {
+    failures = 0;
+    onChange?.('closed');
+  });
+
+  return {
+    async run<T>(action: () => Promise<T>): Promise<T> {
+      try {
+        return (await circuit.fire(action)) as T;
+      } catch (error) {
+        if ((error as { code?: unknown })?.code !== 'EOPENBREAKER') throw error;
+        const retryAfterMs = Math.max(0, openedAt + recoveryMs - Date.now());
+        const detail = `opened after ${failureThreshold} consecutive failures`;
+        throw new MeshError('circuit_open', { detail, delivered: 'no', retryAfterMs, cause: error });
+      }
+    },
+    get state() {
+      if (circuit.opened) return 'open';
+      return circuit.halfOpen ? 'half-open' : 'closed';
+    },
+    close: () => circuit.shutdown(),
+  };
+}

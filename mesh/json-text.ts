@@ -1,0 +1,118 @@
+/**
+ * Edits inside JSON text. Messages are forwarded as they were written (key order, unknown members, integers
+ * beyond 2^53), so an id is replaced in the text and never by parsing and printing again.
+ *
+ * Every function here expects text that `JSON.parse` has accepted: it looks for structure, not for errors.
+ */
+
+/** Where the value of one member of an object stands: `text.slice(start, end)`. */
+export interface Member {
+  key: string;
+  start: number;
+  end: number;
+}
+
+export interface Edit {
+  start: number;
+  end: number;
+  json: string;
+}
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+
+/** Members of the object whose `{` is the first non-blank character at or after `at`, in their order. */
+export function membersOf(text: string, at = 0): Member[] {
+  const members: Member[] = [];
+  let i = skipBlank(text, skipBlank(text, at) + 1);
+  while (text[i] !== '}') {
+    const keyEnd = endOfString(text, i);
+    const key = text.slice(i + 1, keyEnd - 1);
+    const colon = skipBlank(text, keyEnd);
+    const start = skipBlank(text, colon + 1);
+    const end = endOfValue(text, start);
+    members.push({ key: key.includes('\\') ? (JSON.parse(`"${key}"`) as string) : key, start, end });
+    i = skipBlank(text, end);
+    if (text[i] === ',') i = skipBlank(text, i + 1);
+  }
+  return members;
+}
+
+/** The member at a path of keys, or undefined. Of equal keys the last one counts, as for `JSON.parse`. */
+export function memberAt(text: string, path: readonly string[]): Member | undefined {
+  let at = 0;
+  let found: Member | undefined;
+  for (const key of path) {
+    found = membersOf(text, at).findLast(member => member.key === key);
+    if (!found) return undefined;
+    at = found.start;
+  }
+  return found;
+}
+
+/** The text with each edit's span replaced; spans must not overlap. */
+export function applyEdits(text: string, edits: Edit[]): string {
+  let result = '';
+  let from = 0;
+  for (const edit of edits.toSorted((a, b) => a.start - b.start)) {
+    result += text.slice(from, edit.start) + edit.json;
+    from = edit.end;
+  }
+  return result + text.slice(from);
+}
+
+/** The text on one line: a raw line break in valid JSON is only ever white space between tokens. */
+export function onOneLine(text: string): string {
+  return text.includes('\n') || text.includes('\r') ? text.replace(/[\r\n]+/g, ' ') : text;
+}
+
+function skipBlank(text: string, at: number): number {
+  let i = at;
+  for (;;) {
+    const code = text.charCodeAt(i);
+    if (code !== 0x20 && code !== 0x0a && code !== 0x0d && code !== 0x09) return i;
+    i += 1;
+  }
+}
+
+/** Index behind the closing quote of the string whose opening quote stands at `at`. */
+function endOfString(text: string, at: number): number {
+  let i = at;
+  for (;;) {
+    i = text.indexOf('"', i + 1);
+    let backslashes = 0;
+    while (text.charCodeAt(i - 1 - backslashes) === BACKSLASH) backslashes += 1;
+    if (backslashes % 2 === 0) return i + 1;
+  }
+}
+
+function endOfValue(text: string, at: number): number {
+  const first = text.charCodeAt(at);
+  if (first === QUOTE) return endOfString(text, at);
+  if (first === 0x7b || first === 0x5b) return endOfContainer(text, at);
+  let i = at + 1;
+  while (i < text.length && !isDelimiter(text.charCodeAt(i))) i += 1;
+  return i;
+}
+
+function endOfContainer(text: string, at: number): number {
+  let depth = 0;
+  let i = at;
+  for (;;) {
+    const code = text.charCodeAt(i);
+    if (code === QUOTE) {
+      i = endOfString(text, i);
+      continue;
+    }
+    if (code === 0x7b || code === 0x5b) depth += 1;
+    else if (code === 0x7d || code === 0x5d) {
+      depth -= 1;
+      if (depth === 0) return i + 1;
+    }
+    i += 1;
+  }
+}
+
+function isDelimiter(code: number): boolean {
+  return code === 0x2c || code === 0x7d || code === 0x5d || code <= 0x20;
+}

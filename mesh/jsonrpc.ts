@@ -1,0 +1,157 @@
+import { MeshError, toRpcError } from './errors.ts';
+import { applyEdits, type Edit, memberAt, membersOf, onOneLine } from './json-text.ts';
+
+export type JsonObject = Record<string, unknown>;
+
+interface Envelope {
+  /** The message as it was received, on one line. */
+  text: string;
+  value: JsonObject;
+}
+
+export interface RpcRequest extends Envelope {
+  kind: 'request';
+  method: string;
+  params: JsonObject;
+  /** The id as JSON text, so that `1`, `1.0` and `"1"` stay what they were. */
+  idText: string;
+}
+
+export interface RpcNotification extends Envelope {
+  kind: 'notification';
+  method: string;
+  params: JsonObject;
+}
+
+export interface RpcResponse extends Envelope {
+  kind: 'response';
+  /** null when the answering side could not tell which request it was (JSON-RPC 2.0 §5). */
+  id: string | number | null;
+}
+
+export type RpcMessage = RpcRequest | RpcNotification | RpcResponse;
+
+/**
+ * Reads one JSON-RPC 2.0 message.
+ * @throws MeshError `parse_error` when it is not JSON, `invalid_request` when it is no message, or when a member
+ * stands twice: two parsers may then read two different messages, and policy must see what the server sees.
+ */
+export function readMessage(source: string): RpcMessage {
+  const text = onOneLine(source);
+  const message = classify(text, parseJson(text));
+  refuseDuplicates(message);
+  return message;
+}
+
+/** As `readMessage`, for lines of the child, which is trusted with its own members: duplicates are not looked for. */
+export function readChildMessage(line: string): RpcMessage {
+  return classify(line, parseJson(line));
+}
+
+/** A request's text under another id and, where it asks for progress, another progress token. */
+export function rewriteRequest(request: RpcRequest, id: number): string {
+  const edits = [editAt(request.text, ['id'], String(id))];
+  if (progressTokenOf(request) !== undefined) {
+    edits.push(editAt(request.text, ['params', '_meta', 'progressToken'], String(id)));
+  }
+  return applyEdits(request.text, edits);
+}
+
+/** A message's text with the value at `path` replaced by other JSON text. */
+export function rewriteAt(text: string, path: readonly string[], json: string): string {
+  return applyEdits(text, [editAt(text, path, json)]);
+}
+
+/** JSON text of the request's progress token, or undefined when it asks for no progress (MCP basic/utilities/progress). */
+export function progressTokenOf(request: RpcRequest): string | undefined {
+  const meta = request.params._meta;
+  if (!isObject(meta) || meta.progressToken === undefined) return undefined;
+  return textAt(request.text, ['params', '_meta', 'progressToken']);
+}
+
+/** JSON text of the value at a path; undefined where there is none. */
+export function textAt(text: string, path: readonly string[]): string | undefined {
+  const member = memberAt(text, path);
+  return member && text.slice(member.start, member.end);
+}
+
+export function resultText(idText: string, resultJson: string): string {
+  return `{"jsonrpc":"2.0","id":${idText},"result":${resultJson}}`;
+}
+
+/** An error response. `idText` is `null` when the request's id is not known. */
+export function errorText(idText: string, error: MeshError, callId?: string): string {
+  return `{"jsonrpc":"2.0","id":${idText},"error":${JSON.stringify(toRpcError(error, callId))}}`;
+}
+
+export function requestText(id: number, method: string, params: unknown): string {
+  return JSON.stringify({ jsonrpc: '2.0', id, method, params });
+}
+
+export function notificationText(method: string, params?: unknown): string {
+  return JSON.stringify({ jsonrpc: '2.0', method, ...(params === undefined ? {} : { params }) });
+}
+
+export function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new MeshError('parse_error', { detail: (cause as Error).message, cause });
+  }
+}
+
+function classify(text: string, value: unknown): RpcMessage {
+  if (!isObject(value) || value.jsonrpc !== '2.0') throw invalid('not a JSON-RPC 2.0 message object');
+  const { method, id, params } = value;
+  if (method === undefined) return classifyResponse(text, value);
+  if (typeof method !== 'string') throw invalid('"method" must be a string');
+  if (params !== undefined && !isObject(params)) throw invalid('"params" must be an object');
+  const common = { text, value, method, params: params ?? {} };
+  if (id === undefined) return { kind: 'notification', ...common };
+  if (!isId(id)) throw invalid('"id" must be a string or a number');
+  return { kind: 'request', ...common, idText: textAt(text, ['id']) ?? JSON.stringify(id) };
+}
+
+function classifyResponse(text: string, value: JsonObject): RpcResponse {
+  const { id, result, error } = value;
+  if ((result === undefined) === (error === undefined)) throw invalid('neither a request nor a response');
+  if (id !== null && id !== undefined && !isId(id)) throw invalid('"id" must be a string or a number');
+  return { kind: 'response', text, value, id: id ?? null };
+}
+
+function isId(id: unknown): id is string | number {
+  return typeof id === 'string' || typeof id === 'number';
+}
+
+function refuseDuplicates(message: RpcMessage): void {
+  const top = membersOf(message.text);
+  const duplicate = duplicateKey(top);
+  if (duplicate !== undefined) throw invalid(`member "${duplicate}" stands twice`);
+  const params = top.find(member => member.key === 'params');
+  if (!params || !isObject(message.value.params)) return;
+  const inParams = membersOf(message.text, params.start);
+  const meta = inParams.find(member => member.key === '_meta');
+  const inMeta = meta && isObject(message.value.params._meta) ? membersOf(message.text, meta.start) : [];
+  const nested = duplicateKey(inParams) ?? duplicateKey(inMeta);
+  if (nested !== undefined) throw invalid(`member "${nested}" stands twice in "params"`);
+}
+
+function duplicateKey(members: { key: string }[]): string | undefined {
+  if (members.length < 2) return undefined;
+  const seen = new Set<string>();
+  return members.find(({ key }) => seen.size === seen.add(key).size)?.key;
+}
+
+function editAt(text: string, path: readonly string[], json: string): Edit {
+  const member = memberAt(text, path);
+  if (!member) throw new MeshError('internal', { detail: `no member ${path.join('.')} to replace` });
+  return { start: member.start, end: member.end, json };
+}
+
+function invalid(detail: string): MeshError {
+  return new MeshError('invalid_request', { detail });
+}

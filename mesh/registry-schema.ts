@@ -1,0 +1,129 @@
+import { z } from 'zod';
+import { SERVICE_NAME_PATTERN } from './names.ts';
+
+/**
+ * Schema of the registry file. Fields marked "(later)" are read and checked, but take effect with the part of the
+ * mesh that they belong to.
+ */
+
+export const LOAD_BALANCERS = [
+  'ROUND_ROBIN',
+  'LEAST_CONNECTIONS',
+  'WEIGHTED',
+  'RANDOM',
+  'IP_HASH',
+  'ADAPTIVE',
+] as const;
+
+/** A name that is also a DNS label, as Consul's DNS interface wants it (RFC 1123). */
+const CONSUL_SERVICE_PATTERN = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+const port = z.int().min(1).max(65535);
+const positive = z.int().min(1);
+const milliseconds = z.int().min(1).max(2_147_483_647);
+
+const scaling = z.strictObject({
+  min: z.int().min(0).describe('Fewest instances; 0 starts on the first call (later).'),
+  max: positive.describe('Most instances (later).'),
+  target_in_flight: positive.default(4).describe('Calls in flight per instance to scale for (later).'),
+});
+
+const breaker = z.strictObject({
+  failure_threshold: positive.default(5).describe('Consecutive failures that open the breaker.'),
+  recovery_timeout: z.number().positive().default(30).describe('Seconds until one probe is let through.'),
+});
+
+const retry = z.strictObject({
+  attempts: positive.max(10).default(3).describe('Tries in all, only where a repeat is safe (later).'),
+  base_ms: milliseconds.default(100).describe('First wait; doubles with jitter (later).'),
+  max_ms: milliseconds.default(2000).describe('Longest wait (later).'),
+});
+
+const limits = z.strictObject({
+  memory_mb: positive.default(1024).describe('Memory of the server and its children (later).'),
+  open_files: positive.default(1024).describe('Open files (later).'),
+  processes: positive.default(64).describe('Processes in its group (later).'),
+  request_bytes: positive.default(8_388_608).describe('Largest request body; beyond it 413.'),
+  line_bytes: positive.default(16_777_216).describe('Longest line from the server; a longer one is dropped.'),
+  batch: positive.default(20).describe('Messages in a 2025-03-26 batch (later).'),
+});
+
+const recycle = z.strictObject({
+  max_calls: z
+    .int()
+    .min(0)
+    .default(0)
+    .describe('Calls after which the server is replaced; 0 = never (later).'),
+  max_age_s: z.int().min(0).default(0).describe('Age in seconds (later).'),
+  max_rss_mb: z.int().min(0).default(0).describe('Memory in MB (later).'),
+});
+
+/** Fields that `defaults` may set, too. */
+const tunable = {
+  env_allow: z.array(z.string()).default(['HOME', 'PATH']).describe('Inherited variables; nothing else is.'),
+  instances: z
+    .union([z.int().min(0), scaling], 'must be a whole number or { min, max, target_in_flight }')
+    .default(1)
+    .describe('How many workers, or a range.'),
+  health_check: z.string().startsWith('/').default('/health').describe("Path of Consul's HTTP check."),
+  tags: z.array(z.string()).default([]).describe('Consul tags beside "mcp".'),
+  capabilities: z.array(z.string()).default([]).describe('What X-MCP-Capability may ask for (later).'),
+  load_balancer: z
+    .enum(LOAD_BALANCERS)
+    .default('ADAPTIVE')
+    .describe('How instances are chosen (later: all but round robin).'),
+  weight: positive.max(65535).default(100).describe('Consul weight of an instance.'),
+  circuit_breaker: breaker.prefault({}).describe('Breaker round the server.'),
+  isolation: z
+    .enum(['shared', 'session', 'principal'])
+    .default('shared')
+    .describe('Who shares one server (later).'),
+  concurrency: positive.default(256).describe('Calls inside the server at once (later).'),
+  queue: z.int().min(0).default(1024).describe('Calls waiting beyond that (later).'),
+  timeout_ms: milliseconds.default(60_000).describe('Longest time for one call.'),
+  retry: retry.prefault({}).describe('Repeats of safe calls (later).'),
+  limits: limits.prefault({}).describe('Bounds of one worker.'),
+  recycle: recycle.prefault({}).describe('When the server is replaced (later).'),
+  validate_arguments: z.boolean().default(false).describe('Check arguments before the call (later).'),
+  traffic_percent: z
+    .number()
+    .min(0)
+    .max(100)
+    .default(100)
+    .describe('Share for the mesh while legacy_url is set (later).'),
+};
+
+export const serviceSchema = z.strictObject({
+  name: z
+    .string()
+    .regex(
+      SERVICE_NAME_PATTERN,
+      'must be lower-case letters, digits, "-" and "_", 63 at most, not starting with a sign',
+    )
+    .describe('Name in /api/v1/mcp/<name>.'),
+  service_name: z
+    .string()
+    .regex(CONSUL_SERVICE_PATTERN, 'must be a DNS label: lower-case letters, digits and "-", 63 at most')
+    .optional()
+    .describe('Name in Consul; default mcp-<name>.'),
+  command: z.string().min(1).describe('Program to start; no shell is involved.'),
+  args: z.array(z.coerce.string()).default([]).describe('Its arguments.'),
+  env: z.record(z.string(), z.coerce.string()).default({}).describe('Variables of the server.'),
+  cwd: z.string().optional().describe("Working folder; default: the worker's."),
+  port_range: z
+    .tuple([port, port])
+    .optional()
+    .describe('First and last port of the workers; default: any free port.'),
+  tool_timeouts: z.record(z.string(), milliseconds).default({}).describe('Longest time by tool, in ms.'),
+  costs: z.record(z.string(), positive).default({}).describe('Weight of a call in quotas, by tool (later).'),
+  legacy_url: z.url().nullable().default(null).describe('HTTP MCP endpoint of the old deployment (later).'),
+  ...tunable,
+});
+
+/** Only to check `defaults`: what they do not say must stay unsaid, so the values merged are the file's own. */
+export const defaultsSchema = z.strictObject(tunable).partial();
+
+export const registrySchema = z.strictObject({
+  version: z.literal(1).default(1).describe('Version of this format.'),
+  defaults: defaultsSchema.optional().describe('Values for services that do not say otherwise.'),
+  mcp_services: z.array(z.unknown()).describe('The MCP servers.'),
+});
