@@ -1,0 +1,110 @@
+import { isUtf8 } from 'node:buffer';
+import { randomUUID } from 'node:crypto';
+import fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify';
+import type { Logger } from 'pino';
+import { describeError, errorHeaders, MeshError, toMeshError, toProblem } from '../mesh/errors.ts';
+import type { HostGuard } from '../mesh/host-guard.ts';
+import { errorText } from '../mesh/jsonrpc.ts';
+import { acceptCallId, HEADERS, WORKER_ROUTES } from '../mesh/names.ts';
+import type { Service } from '../mesh/registry.ts';
+import { addMcpRoute } from './mcp-route.ts';
+import type { WorkerMetrics } from './metrics.ts';
+import type { Relay } from './relay.ts';
+import { addRestRoutes } from './rest-route.ts';
+import type { Sessions } from './session.ts';
+import type { StdioServer } from './stdio-server.ts';
+
+interface AppParts {
+  service: Service;
+  server: StdioServer;
+  relay: Relay;
+  sessions: Sessions;
+  metrics: WorkerMetrics;
+  log: Logger;
+  /** Against DNS rebinding. */
+  refuseHost: HostGuard;
+  isDraining(): boolean;
+}
+
+/** Kong keeps idle connections for 15 s (kong.conf): a worker that closes first would break a POST (kong.md §5). */
+const KEEP_ALIVE_TIMEOUT_MS = 75_000;
+
+/** Builds the worker's HTTP endpoint; the caller listens. */
+export function buildApp(parts: AppParts): FastifyInstance {
+  const { service, server, metrics, log, isDraining } = parts;
+  const app = fastify({
+    loggerInstance: log,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: service.limits.request_bytes,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    genReqId: request => acceptCallId(request.headers[HEADERS.callId]) ?? randomUUID(),
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+  }) as unknown as FastifyInstance;
+
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
+    if (isUtf8(body as Buffer)) done(null, body);
+    else done(new MeshError('parse_error', { detail: 'the body is not UTF-8' }));
+  });
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header(HEADERS.callId, request.id);
+    if (isDraining()) reply.header('connection', 'close');
+    const refusal = parts.refuseHost(request.headers.host, request.headers.origin);
+    if (refusal !== undefined) throw new MeshError('forbidden', { detail: refusal });
+  });
+
+  const health = async (_request: FastifyRequest, reply: FastifyReply) => {
+    const draining = isDraining();
+    const healthy = server.state === 'ready' && !draining;
+    const reason = draining ? 'worker is draining' : server.reason;
+    return reply
+      .code(healthy ? 200 : 503)
+      .send({ status: healthy ? 'passing' : 'critical', ...(healthy ? {} : { reason }) });
+  };
+  for (const path of new Set(['/health', '/ready', service.health_check])) app.get(path, health);
+  app.get('/metrics', async (_request, reply) =>
+    reply.type(metrics.contentType).send(await metrics.expose()),
+  );
+  addMcpRoute(app, parts);
+  addRestRoutes(app, parts.relay);
+
+  app.setNotFoundHandler(() => {
+    throw new MeshError('unknown_path', { detail: `there are ${WORKER_ROUTES.join(', ')}` });
+  });
+  app.setErrorHandler((fault: FastifyError, request, reply) =>
+    sendError(fromFastify(fault, service), request, reply),
+  );
+  return app;
+}
+
+/** Faults that fastify finds before a route does. */
+function fromFastify(fault: FastifyError, service: Service): MeshError {
+  if (fault.code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
+    const detail = `the body is larger than limits.request_bytes (${service.limits.request_bytes})`;
+    return new MeshError('too_large', { detail });
+  }
+  if (fault.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
+    return new MeshError('unsupported_media_type', { detail: 'Content-Type must be application/json' });
+  }
+  if (fault.code?.startsWith('FST_ERR_CTP') || fault.statusCode === 400) {
+    return new MeshError('invalid_request', { detail: fault.message, cause: fault });
+  }
+  return toMeshError(fault);
+}
+
+/** JSON-RPC on the MCP endpoint, problem details elsewhere. */
+function sendError(error: MeshError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  if (error.status >= 500) request.log.error({ err: error, cause: error.cause }, describeError(error));
+  reply.code(error.status).headers(errorHeaders(error));
+  if (request.url.split('?', 1)[0] === '/mcp') {
+    return reply.type('application/json').send(errorText('null', error, request.id));
+  }
+  return reply.type('application/problem+json').send(JSON.stringify(toProblem(error, request.id)));
+}

@@ -1,0 +1,103 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { MeshError } from '../mesh/errors.ts';
+import { isObject, type RpcRequest, readMessage, textAt } from '../mesh/jsonrpc.ts';
+import type { Relay } from './relay.ts';
+
+/** What `command` may name beside a tool: requests that make sense without a session. */
+const METHODS = new Set([
+  'tools/list',
+  'tools/call',
+  'resources/list',
+  'resources/templates/list',
+  'resources/read',
+  'prompts/list',
+  'prompts/get',
+  'completion/complete',
+]);
+const INVALID_PARAMS = -32602;
+const METHOD_NOT_FOUND = -32601;
+
+/** Plain REST beside MCP: the answer's body is the result, or problem details (RFC 9457). */
+export function addRestRoutes(app: FastifyInstance, relay: Relay): void {
+  const run = async (message: RpcRequest, reply: FastifyReply, timeoutMs?: number) => {
+    const text = await relay(message, timeoutMs === undefined ? {} : { timeoutMs });
+    return reply.type('application/json').send(resultOf(text));
+  };
+
+  app.post('/execute', (request, reply) => {
+    const { command, params, timeoutMs } = readExecution(bodyText(request));
+    const message = METHODS.has(command) ? createRequest(command, params) : createCall(command, params);
+    return run(message, reply, timeoutMs);
+  });
+  app.get('/tools', (_request, reply) => run(createRequest('tools/list', '{}'), reply));
+  app.post<{ Params: { tool: string } }>('/tools/:tool', (request, reply) =>
+    run(createCall(request.params.tool, bodyText(request) || '{}'), reply),
+  );
+}
+
+interface Execution {
+  command: string;
+  /** JSON text, so that big integers reach the server as they were sent. */
+  params: string;
+  timeoutMs?: number;
+}
+
+function readExecution(text: string): Execution {
+  const body = parse(text);
+  const { command, timeout_ms: timeoutMs } = body;
+  if (typeof command !== 'string' || command === '') {
+    throw new MeshError('invalid_request', {
+      detail: '"command" must name a tool or an MCP method such as tools/list',
+    });
+  }
+  const unknown = Object.keys(body).find(key => !['command', 'params', 'timeout_ms'].includes(key));
+  if (unknown !== undefined) {
+    throw new MeshError('invalid_request', {
+      detail: `unknown member "${unknown}"; there are command, params, timeout_ms`,
+    });
+  }
+  if (timeoutMs !== undefined && !(Number.isInteger(timeoutMs) && (timeoutMs as number) > 0)) {
+    throw new MeshError('invalid_request', {
+      detail: '"timeout_ms" must be a whole number of milliseconds above 0',
+    });
+  }
+  const params = textAt(text, ['params']) ?? '{}';
+  return { command, params, ...(timeoutMs === undefined ? {} : { timeoutMs: timeoutMs as number }) };
+}
+
+function createCall(tool: string, argumentsText: string): RpcRequest {
+  if (!isObject(parse(argumentsText))) {
+    throw new MeshError('invalid_request', { detail: 'the arguments of a tool must be a JSON object' });
+  }
+  return createRequest('tools/call', `{"name":${JSON.stringify(tool)},"arguments":${argumentsText}}`);
+}
+
+function createRequest(method: string, paramsText: string): RpcRequest {
+  const text = `{"jsonrpc":"2.0","id":0,"method":${JSON.stringify(method)},"params":${paramsText}}`;
+  return readMessage(text) as RpcRequest;
+}
+
+function resultOf(responseText: string): string {
+  const { error } = JSON.parse(responseText) as { error?: { code: number; message: string } };
+  if (!error) return textAt(responseText, ['result']) ?? 'null';
+  const delivered = 'yes';
+  const detail = error.message;
+  if (error.code === INVALID_PARAMS) throw new MeshError('invalid_arguments', { detail, delivered });
+  if (error.code === METHOD_NOT_FOUND) throw new MeshError('invalid_request', { detail, delivered });
+  throw new MeshError('server_error', { detail, delivered });
+}
+
+function bodyText(request: FastifyRequest): string {
+  return request.body === undefined ? '' : (request.body as Buffer).toString('utf8');
+}
+
+function parse(text: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new MeshError('parse_error', { detail: (cause as Error).message, cause });
+  }
+  if (!isObject(value)) throw new MeshError('invalid_request', { detail: 'the body must be a JSON object' });
+  return value;
+}

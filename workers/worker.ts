@@ -1,0 +1,212 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { FastifyInstance } from 'fastify';
+import type { Logger } from 'pino';
+import { createConsul } from '../mesh/consul.ts';
+import { createHostGuard } from '../mesh/host-guard.ts';
+import { isObject } from '../mesh/jsonrpc.ts';
+import { instanceId, ownerHash } from '../mesh/names.ts';
+import type { Service } from '../mesh/registry.ts';
+import type { WorkerSettings } from '../mesh/settings.ts';
+import { buildApp } from './app.ts';
+import { createWorkerMetrics } from './metrics.ts';
+import { createRegistration, type Registration } from './registration.ts';
+import { createRelay } from './relay.ts';
+import { createSessions } from './session.ts';
+import { StdioServer } from './stdio-server.ts';
+
+export interface Worker {
+  address: string;
+  port: number;
+  /** Leaves Consul, answers what is in flight, ends the server. */
+  stop(): Promise<void>;
+}
+
+interface WorkerOptions {
+  service: Service;
+  settings: WorkerSettings;
+  log: Logger;
+  register: boolean;
+  /** Default: a free port of the service's range, or any. */
+  port?: number;
+}
+
+const DRAIN_POLL_MS = 50;
+const TOOLS_LIST_TIMEOUT_MS = 10_000;
+const TOOLS_PAGES_MAX = 100;
+
+/**
+ * Starts one worker: HTTP endpoint, MCP server, registration. Resolves once it listens; the server may still be
+ * starting, which Consul and /health then say.
+ * @throws Error when no port is free, or when the address is reachable from elsewhere and nothing protects it
+ */
+export async function startWorker({
+  service,
+  settings,
+  log,
+  register,
+  port,
+}: WorkerOptions): Promise<Worker> {
+  const consul = register && settings.consul ? createConsul(settings.consul) : undefined;
+  if (register && !consul) log.warn('CONSUL_HTTP_ADDR is not set: the worker runs without being registered');
+  const address = settings.advertiseAddress ?? (await consul?.localAddress()) ?? '127.0.0.1';
+  requireSafeAddress(address, settings);
+
+  let registration: Registration | undefined;
+  let draining = false;
+  let identity = '';
+  const server: StdioServer = new StdioServer({
+    service,
+    log,
+    handshakeTimeoutMs: settings.handshakeTimeoutMs,
+    onState(state, reason) {
+      if (state === 'ready') log.info({ server: server.info?.serverInfo }, 'server is ready');
+      registration?.report(state, reason);
+      if (state === 'ready' && registration) describeServer(server, registration, log);
+    },
+  });
+  const metrics = createWorkerMetrics(service.name, server);
+  const app = buildApp({
+    service,
+    server,
+    metrics,
+    log,
+    relay: createRelay({ service, server, metrics }),
+    sessions: createSessions({
+      keys: sessionKeys(settings, log),
+      service: service.name,
+      owner: () => ownerHash(identity),
+    }),
+    refuseHost: createHostGuard({
+      hosts: [address, ...settings.allowedHosts],
+      origins: settings.allowedOrigins,
+    }),
+    isDraining: () => draining,
+  });
+  const listening = await listen(app, address, port === undefined ? service.port_range : [port, port]);
+  identity = instanceId(service.name, settings.host, listening);
+  log.info({ address, port: listening, instance: identity }, 'worker listens');
+  if (consul) {
+    registration = createRegistration({
+      consul,
+      service,
+      host: settings.host,
+      address,
+      port: listening,
+      log,
+    });
+    registration.start();
+  }
+  server.start();
+
+  return {
+    address,
+    port: listening,
+    async stop() {
+      await registration?.stop();
+      draining = true;
+      const deadline = Date.now() + settings.drainDeadlineMs;
+      await quiet(app, server, settings.drainIdleMs, deadline);
+      await closeConnections(app, deadline);
+      await server.stop();
+      consul?.close();
+    },
+  };
+}
+
+/** Waits until gateways have stopped sending and what they sent is answered, or until the deadline. */
+async function quiet(
+  app: FastifyInstance,
+  server: StdioServer,
+  idleMs: number,
+  deadline: number,
+): Promise<void> {
+  let lastRequest = Date.now();
+  app.server.on('request', () => {
+    lastRequest = Date.now();
+  });
+  while (Date.now() < deadline) {
+    if (server.inFlight === 0 && Date.now() - lastRequest >= idleMs) return;
+    await delay(DRAIN_POLL_MS);
+  }
+}
+
+/** Closes the listener; a connection goes when it is idle, or at the deadline. */
+async function closeConnections(app: FastifyInstance, deadline: number): Promise<void> {
+  const sweep = setInterval(() => {
+    if (Date.now() < deadline) app.server.closeIdleConnections();
+    else app.server.closeAllConnections();
+  }, DRAIN_POLL_MS);
+  await app.close();
+  clearInterval(sweep);
+}
+
+/** A reachable worker would run its tools for anybody who can connect. */
+function requireSafeAddress(address: string, settings: WorkerSettings): void {
+  const loopback = address === '::1' || address.startsWith('127.') || address === 'localhost';
+  if (loopback || settings.allowUnauthenticated) return;
+  throw new Error(
+    `${address} is reachable from other machines and calls are not authenticated: advertise a loopback address ` +
+      '(MESH_ADVERTISE_ADDRESS=127.0.0.1), or set MESH_ALLOW_UNAUTHENTICATED=true on a network that you trust',
+  );
+}
+
+function sessionKeys(settings: WorkerSettings, log: Logger): Buffer[] {
+  if (settings.serviceKeys.length > 0) return settings.serviceKeys;
+  log.info('MESH_SERVICE_KEYS is not set: sessions are good for this worker only, until it ends');
+  return [randomBytes(32)];
+}
+
+async function listen(
+  app: FastifyInstance,
+  host: string,
+  range: readonly [number, number] | undefined,
+): Promise<number> {
+  const [first, last] = range ?? [0, 0];
+  for (let port = first; port <= last; port += 1) {
+    try {
+      await app.listen({ host, port });
+      const bound = app.server.address();
+      return typeof bound === 'object' && bound ? bound.port : port;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    }
+  }
+  const which = first === last ? `port ${first} is` : `all ports from ${first} to ${last} are`;
+  throw new Error(`${which} in use on ${host}: end what holds them, or choose another port_range`);
+}
+
+/** Version, protocol and a hash of the tools: gateways and people see from it whether instances are alike. */
+function describeServer(server: StdioServer, registration: Registration, log: Logger): void {
+  const { info } = server;
+  if (!info) return;
+  const meta = {
+    version: info.serverInfo.version ?? '',
+    era: 'legacy',
+    protocol_version: info.protocolVersion,
+  };
+  hashTools(server).then(
+    tools_hash => registration.describe({ ...meta, tools_hash }),
+    error => {
+      log.debug({ err: error }, 'tools are not listed');
+      registration.describe(meta);
+    },
+  );
+}
+
+async function hashTools(server: StdioServer): Promise<string> {
+  const hash = createHash('sha256');
+  let cursor: unknown;
+  for (let page = 0; page < TOOLS_PAGES_MAX; page += 1) {
+    const result = await server.ask(
+      'tools/list',
+      cursor === undefined ? {} : { cursor },
+      TOOLS_LIST_TIMEOUT_MS,
+    );
+    if (!isObject(result)) break;
+    hash.update(JSON.stringify(result.tools ?? []));
+    cursor = result.nextCursor;
+    if (cursor === undefined) break;
+  }
+  return hash.digest('hex').slice(0, 16);
+}
