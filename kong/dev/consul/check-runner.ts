@@ -1,0 +1,106 @@
+import http, { type IncomingMessage } from 'node:http';
+import https from 'node:https';
+import type { CheckDefinition } from './definition.ts';
+import { toMs } from './duration.ts';
+
+/** Consul keeps this much of a check's output (BufSize). */
+const OUTPUT_BYTES = 4096;
+/** Consul runs no check more often (checks.MinInterval). */
+const MIN_INTERVAL_MS = 1000;
+const DEFAULT_TIMEOUT_MS = 10_000;
+const FORWARDED_HEADERS = { 'user-agent': 'Consul Health Check', accept: 'text/plain, text/*, */*' };
+
+type Status = 'passing' | 'warning' | 'critical';
+type Report = (status: Status, output: string) => void;
+
+export interface Runner {
+  /** A TTL check's heartbeat; undefined for checks that the agent runs itself. */
+  beat?(status: Status, output: string): void;
+  stop(): void;
+}
+
+/** Runs a check as the agent does: a TTL that expires, or HTTP requests at an interval. */
+export function startCheck(definition: CheckDefinition, report: Report): Runner {
+  return definition.HTTP === '' ? startTtl(toMs(definition.TTL), report) : startHttp(definition, report);
+}
+
+function startTtl(ttlMs: number, report: Report): Runner {
+  let last = '';
+  const expire = () => {
+    report(
+      'critical',
+      last === '' ? 'TTL expired' : `TTL expired (last output before timeout follows): ${last}`,
+    );
+  };
+  let timer = setTimeout(expire, ttlMs);
+  return {
+    beat(status, output) {
+      clearTimeout(timer);
+      timer = setTimeout(expire, ttlMs);
+      last = cut(Buffer.from(output));
+      report(status, last);
+    },
+    stop: () => clearTimeout(timer),
+  };
+}
+
+function startHttp(definition: CheckDefinition, report: Report): Runner {
+  const intervalMs = Math.max(MIN_INTERVAL_MS, toMs(definition.Interval));
+  const stopping = new AbortController();
+  const run = async () => {
+    const [status, output] = await probe(definition, stopping.signal);
+    if (stopping.signal.aborted) return;
+    report(status, output);
+    timer = setTimeout(run, intervalMs);
+  };
+  // Spread as in Consul, so that checks registered together do not run together.
+  let timer = setTimeout(run, Math.random() * intervalMs);
+  return {
+    stop() {
+      stopping.abort();
+      clearTimeout(timer);
+    },
+  };
+}
+
+async function probe(definition: CheckDefinition, stop: AbortSignal): Promise<[Status, string]> {
+  const { HTTP: url, Method: method, Header: headers } = definition;
+  const timeoutMs = toMs(definition.Timeout) || DEFAULT_TIMEOUT_MS;
+  const timeout = AbortSignal.timeout(timeoutMs);
+  try {
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    const options = { method, agent: false, signal: AbortSignal.any([stop, timeout]) };
+    const send = url.startsWith('https:') ? https.request : http.request;
+    send(url, { ...options, headers: { ...FORWARDED_HEADERS, ...headers } }, resolve)
+      .on('error', reject)
+      .end();
+    const response = await promise;
+    const chunks: Buffer[] = [];
+    for await (const chunk of response) chunks.push(chunk);
+    const code = response.statusCode ?? 0;
+    const text = `HTTP ${method} ${url}: ${code} ${response.statusMessage} Output: ${cut(Buffer.concat(chunks))}`;
+    return [code >= 200 && code < 300 ? 'passing' : code === 429 ? 'warning' : 'critical', text];
+  } catch (error) {
+    return [
+      'critical',
+      `${method[0]}${method.slice(1).toLowerCase()} "${url}": ${describe(error as Error, timeout)}`,
+    ];
+  }
+}
+
+/** In Go's words, as far as they are worth it: people search for them. */
+function describe(
+  error: Error & { code?: string; address?: string; port?: number },
+  timeout: AbortSignal,
+): string {
+  if (timeout.aborted) return 'context deadline exceeded (Client.Timeout exceeded while awaiting headers)';
+  const place = `dial tcp ${error.address}:${error.port}: connect`;
+  if (error.code === 'ECONNREFUSED') return `${place}: connection refused`;
+  if (error.code === 'EHOSTUNREACH') return `${place}: no route to host`;
+  return error.code === 'ECONNRESET' ? 'EOF' : error.message;
+}
+
+function cut(output: Buffer): string {
+  if (output.length <= OUTPUT_BYTES) return output.toString();
+  return `${output.subarray(0, OUTPUT_BYTES)} ... (captured ${OUTPUT_BYTES} of ${output.length} bytes)`;
+}
