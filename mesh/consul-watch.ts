@@ -8,6 +8,8 @@ const WAIT = '30s';
 const BACKOFF_MS = { first: 250, max: 5000 };
 /** Consul asks for a limited rate: a busy catalogue answers every blocking query at once. */
 const REQUEST_INTERVAL_MS = 100;
+/** How Consul begins the output of a TTL check that nobody updated in time. */
+const TTL_EXPIRED = 'TTL expired';
 const STATUSES = ['passing', 'warning', 'critical', 'maintenance'] as const;
 
 export interface Followed<T> {
@@ -192,11 +194,18 @@ function statusOf({ CheckID, Status }: Check): Instance['status'] {
   return Status === 'passing' || Status === 'warning' ? Status : 'critical';
 }
 
-/** The worker's own words (its TTL check) first; a maintenance check has its reason in the notes. */
+/**
+ * The worker's own words (its TTL check) when it has any: what its HTTP check says beside them may be minutes old, as
+ * the agent holds back changes of an output alone. A maintenance check has its reason in the notes.
+ */
 function reasonOf(failing: Check[]): string {
-  const ordered = failing.toSorted((a, b) => Number(isTtl(b)) - Number(isTtl(a)));
-  const words = ordered.map(({ Output, Notes }) => (Output || Notes).trim()).filter(text => text !== '');
-  return words.join('; ') || ordered.map(({ CheckID, Status }) => `${CheckID} is ${Status}`).join('; ');
+  const own = failing.find(
+    check => isTtl(check) && check.Output !== '' && !check.Output.startsWith(TTL_EXPIRED),
+  );
+  const maintenance = failing.filter(check => statusOf(check) === 'maintenance');
+  const telling = own ? [own, ...maintenance] : failing;
+  const words = telling.map(({ Output, Notes }) => (Output || Notes).trim()).filter(text => text !== '');
+  return words.join('; ') || failing.map(({ CheckID, Status }) => `${CheckID} is ${Status}`).join('; ');
 }
 
 function isTtl({ CheckID }: Check): boolean {

@@ -58,7 +58,7 @@ export interface Instance {
   weights: { passing: number; warning: number };
   /** The worst of its checks, its node's included. */
   status: 'passing' | 'warning' | 'critical' | 'maintenance';
-  /** What the checks that do not pass say, the worker's own words first; '' when all pass. */
+  /** Why it does not pass, in the worker's own words where it has any; '' when all checks pass. */
   reason: string;
 }
 

@@ -103,6 +103,11 @@ function fromFastify(fault: FastifyError, service: Service): MeshError {
 function sendError(error: MeshError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   if (error.status >= 500) request.log.error({ err: error, cause: error.cause }, describeError(error));
   reply.code(error.status).headers(errorHeaders(error));
+  if (error.code === 'too_large') {
+    // Closing while the client still sends would reset the connection and lose the answer: the rest is read away.
+    reply.removeHeader('connection');
+    request.raw.resume();
+  }
   if (request.url.split('?', 1)[0] === '/mcp') {
     return reply.type('application/json').send(errorText('null', error, request.id));
   }

@@ -32,17 +32,16 @@ const cases: Record<string, Case> = {
     assert.equal(await consul.isRegistered('mcp-new-2'), false);
   },
 
-  async 'the reason of a report stands first in the health of the instance'(t, url) {
+  async 'an instance that fails says why in its own words, else in those of the other check'(t, url) {
     const consul = openConsul(t, url);
     const seen = lookAtInstances(consul, 'mcp-broken');
     await consul.register(registrationOf('mcp-broken'));
+    await consul.report('mcp-broken-1', 'passing', 'server is ready');
+    const [unreachable] = await seen.until(([one]) => /refused/.test(one?.reason ?? ''));
+    assert.match(unreachable?.reason ?? '', /^Get .*http:\/\/127\.0\.0\.1:1\/health.* connection refused$/);
+    assert.equal(unreachable?.status, 'critical');
     await consul.report('mcp-broken-1', 'critical', 'child exits with 127');
-    const [instance] = await seen.until(([one]) => /refused/.test(one?.reason ?? ''));
-    assert.match(
-      instance?.reason ?? '',
-      /^child exits with 127; Get .*http:\/\/127\.0\.0\.1:1\/health.* connection refused$/,
-    );
-    assert.equal(instance?.status, 'critical');
+    await seen.until(([one]) => one?.reason === 'child exits with 127' && one.status === 'critical');
   },
 
   async 'an instance passes when both checks do, and shows all it registered'(t, url) {
