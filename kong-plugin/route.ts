@@ -1,0 +1,57 @@
+import { MeshError } from '../mesh/errors.ts';
+import { MCP_PATH, SERVICE_NAME_PATTERN } from '../mesh/names.ts';
+
+/** What a path under /api/v1 asks for. */
+export type Route =
+  | { to: 'list' }
+  | { to: 'status'; service: string }
+  /** `path` is what the worker is asked for; `rpc` whether it answers in JSON-RPC. */
+  | { to: 'worker'; service: string; path: string; rpc: boolean };
+
+/** Sub-paths of a service, as shown to a caller who missed them. */
+const SUB_PATHS = ['(none)', '/mcp', '/execute', '/tools', '/tools/<tool>', '/status'];
+const METHODS: Record<string, readonly string[]> = {
+  mcp: ['POST', 'GET', 'DELETE'],
+  execute: ['POST'],
+  tools: ['GET'],
+  tool: ['POST'],
+  status: ['GET', 'HEAD'],
+  list: ['GET', 'HEAD'],
+};
+
+/** @throws MeshError `unknown_path`, `unknown_service`, `method_not_allowed` */
+export function parseRoute(method: string, path: string): Route {
+  const trimmed = path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
+  if (trimmed === MCP_PATH) {
+    allow('list', method);
+    return { to: 'list' };
+  }
+  if (!trimmed.startsWith(`${MCP_PATH}/`)) {
+    throw new MeshError('unknown_path', { detail: `services are at ${MCP_PATH}/<name>` });
+  }
+  const [service = '', sub = 'mcp', ...rest] = trimmed.slice(MCP_PATH.length + 1).split('/');
+  if (!SERVICE_NAME_PATTERN.test(service)) throw unknownService(service);
+  if (sub === 'tools' && rest.length === 1) {
+    allow('tool', method);
+    return { to: 'worker', service, path: `/tools/${rest[0]}`, rpc: false };
+  }
+  if (rest.length > 0 || !['mcp', 'execute', 'tools', 'status'].includes(sub)) {
+    throw new MeshError('unknown_path', {
+      detail: `behind ${MCP_PATH}/${service} there are ${SUB_PATHS.join(', ')}`,
+    });
+  }
+  allow(sub, method);
+  if (sub === 'status') return { to: 'status', service };
+  return { to: 'worker', service, path: `/${sub}`, rpc: sub === 'mcp' };
+}
+
+export function unknownService(service: string): MeshError {
+  return new MeshError('unknown_service', { detail: `there is no service "${service.slice(0, 64)}"` });
+}
+
+function allow(kind: string, method: string): void {
+  const allowed = METHODS[kind] ?? [];
+  if (!allowed.includes(method)) {
+    throw new MeshError('method_not_allowed', { detail: `use ${allowed.join(' or ')}` });
+  }
+}

@@ -1,0 +1,232 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { decide } from '../../kong-plugin/access.ts';
+import { createBalancer } from '../../kong-plugin/balancer/balancer.ts';
+import type { Discovery, KnownService } from '../../kong-plugin/discovery.ts';
+import type { AnswerDecision, RouteDecision } from '../../kong-plugin/handoff.ts';
+import { readRequest } from '../../kong-plugin/handoff.ts';
+import { readOutcome } from '../../kong-plugin/log.ts';
+import type { Instance } from '../../mesh/consul.ts';
+import { createHostGuard } from '../../mesh/host-guard.ts';
+import { ownerHash } from '../../mesh/names.ts';
+
+function instance(port: number, status: Instance['status'] = 'passing', reason = ''): Instance {
+  const id = `mcp-a-host-${port}`;
+  return {
+    id,
+    service: 'mcp-a',
+    node: 'host',
+    address: '10.0.0.1',
+    port,
+    tags: ['mcp'],
+    meta: { mcp_server: 'a', version: '1.0', era: 'legacy' },
+    weights: { passing: 100, warning: 10 },
+    status,
+    reason,
+  };
+}
+
+function gatewayOf(...instances: Instance[]) {
+  const definition = { load_balancer: 'ROUND_ROBIN', timeout_ms: 60_000, tool_timeouts: { slow: 300_000 } };
+  const service: KnownService = { name: 'a', definition, instances };
+  const discovery: Discovery = {
+    ready: () => Promise.resolve(),
+    find: name => (name === 'a' ? service : undefined),
+    list: () => [service],
+    close: () => {},
+  };
+  const balancer = createBalancer();
+  const refuseHost = createHostGuard({ hosts: [], origins: [], localNames: true });
+  return (path: string, { method = 'POST', headers = {} as Record<string, string> } = {}) =>
+    decide(
+      { method, path, query: '', clientIp: '', headers: { host: 'localhost:10010', ...headers } },
+      { discovery, balancer, refuseHost },
+    );
+}
+
+test('a call goes to the passing instances, each first in its turn, three at most', async () => {
+  const ask = gatewayOf(instance(1), instance(2), instance(3, 'critical'), instance(4), instance(5));
+  const firsts = [];
+  for (let i = 0; i < 8; i += 1) {
+    const { targets } = (await ask('/api/v1/mcp/a')) as RouteDecision;
+    assert.equal(targets.length, 3);
+    firsts.push(targets[0]?.[1]);
+  }
+  assert.deepEqual(firsts, [1, 2, 4, 5, 1, 2, 4, 5]);
+});
+
+test('a routed call carries what Kong and the log phase need', async () => {
+  const decision = (await gatewayOf(instance(1))('/api/v1/mcp/a/execute', {
+    headers: { 'x-request-id': 'call-12345' },
+  })) as RouteDecision;
+  assert.deepEqual(decision.targets, [['10.0.0.1', 1]]);
+  assert.equal(decision.path, '/execute');
+  assert.deepEqual(decision.headers, { 'x-request-id': 'call-12345' });
+  assert.deepEqual(decision.timeouts, [2000, 60_000, 330_000]);
+  assert.deepEqual(decision.record, { call_id: 'call-12345', service: 'a', instances: ['mcp-a-host-1'] });
+  assert.equal(decision.failure.type, 'application/problem+json');
+  assert.equal(JSON.parse(decision.failure.body).delivered, 'unknown');
+});
+
+test('the failure of an MCP call is JSON-RPC', async () => {
+  const { failure } = (await gatewayOf(instance(1))('/api/v1/mcp/a')) as RouteDecision;
+  assert.equal(failure.type, 'application/json');
+  assert.equal(JSON.parse(failure.body).error.data.code, 'worker_lost');
+});
+
+test('a session’s owner goes first, while it passes', async () => {
+  const owner = `${ownerHash('mcp-a-host-3')}.x.y`;
+  const firstTarget = async (...instances: Instance[]) => {
+    const ask = gatewayOf(...instances);
+    const all = [];
+    for (let i = 0; i < 4; i += 1) {
+      const { targets } = (await ask('/api/v1/mcp/a', {
+        headers: { 'mcp-session-id': owner },
+      })) as RouteDecision;
+      all.push(targets[0]?.[1]);
+    }
+    return new Set(all);
+  };
+  assert.deepEqual(await firstTarget(instance(1), instance(2), instance(3)), new Set([3]));
+  assert.deepEqual(await firstTarget(instance(1), instance(2), instance(3, 'critical')), new Set([1, 2]));
+});
+
+describe('what cannot be routed is answered', () => {
+  const down = gatewayOf(
+    instance(1, 'critical', 'child exits with 127: sh: foo: not found'),
+    instance(2, 'maintenance'),
+  );
+  const cases = [
+    {
+      desc: 'no instance passes: every reason is named',
+      ask: down,
+      path: '/api/v1/mcp/a/execute',
+      status: 503,
+      code: 'no_healthy_instance',
+      detail:
+        /mcp-a-host-1 is critical: child exits with 127: sh: foo: not found; mcp-a-host-2 is maintenance/,
+    },
+    {
+      desc: 'none is registered',
+      ask: gatewayOf(),
+      path: '/api/v1/mcp/a/execute',
+      status: 503,
+      code: 'no_healthy_instance',
+      detail: /no instance of "a" is registered/,
+    },
+    {
+      desc: 'unknown service',
+      ask: down,
+      path: '/api/v1/mcp/b/execute',
+      status: 404,
+      code: 'unknown_service',
+      detail: /"b"/,
+    },
+    {
+      desc: 'unknown path',
+      ask: down,
+      path: '/api/v1/mcp/a/nope',
+      status: 404,
+      code: 'unknown_path',
+      detail: /\/execute/,
+    },
+    {
+      desc: 'wrong method',
+      ask: down,
+      path: '/api/v1/mcp/a/execute',
+      method: 'GET',
+      status: 405,
+      code: 'method_not_allowed',
+      detail: /POST/,
+    },
+    {
+      desc: 'foreign Host',
+      ask: down,
+      path: '/api/v1/mcp/a/execute',
+      headers: { host: 'evil.example' },
+      status: 403,
+      code: 'forbidden',
+      detail: /evil.example/,
+    },
+    {
+      desc: 'foreign Origin',
+      ask: down,
+      path: '/api/v1/mcp/a/execute',
+      headers: { origin: 'http://evil.example' },
+      status: 403,
+      code: 'forbidden',
+      detail: /evil.example/,
+    },
+  ];
+  for (const { desc, ask, path, status, code, detail, ...options } of cases) {
+    test(desc, async () => {
+      const answer = (await ask(path, options)) as AnswerDecision;
+      const problem = JSON.parse(answer.body);
+      assert.deepEqual([answer.status, problem.status, problem.code], [status, status, code]);
+      assert.match(problem.detail, detail);
+      assert.equal(answer.headers['x-request-id'], problem.call_id);
+    });
+  }
+
+  test('on the MCP endpoint in JSON-RPC', async () => {
+    const answer = (await down('/api/v1/mcp/a')) as AnswerDecision;
+    assert.equal(answer.headers['content-type'], 'application/json');
+    assert.equal(JSON.parse(answer.body).error.data.code, 'no_healthy_instance');
+    assert.equal(answer.headers['retry-after'], '1');
+  });
+});
+
+test('status works with no healthy instance', async () => {
+  const answer = (await gatewayOf(instance(1, 'critical', 'broken'))('/api/v1/mcp/a/status', {
+    method: 'GET',
+  })) as AnswerDecision;
+  assert.equal(answer.status, 200);
+  assert.deepEqual(JSON.parse(answer.body), {
+    service: 'a',
+    instances: 1,
+    healthy: 0,
+    strategy: 'ROUND_ROBIN',
+    details: [
+      {
+        id: 'mcp-a-host-1',
+        address: '10.0.0.1:1',
+        state: 'critical',
+        reason: 'broken',
+        load: null,
+        breaker: null,
+        version: '1.0',
+        era: 'legacy',
+      },
+    ],
+  });
+});
+
+test('services are listed', async () => {
+  const answer = (await gatewayOf(instance(1))('/api/v1/mcp', { method: 'GET' })) as AnswerDecision;
+  assert.deepEqual(JSON.parse(answer.body).services, [
+    { service: 'a', instances: 1, healthy: 1, strategy: 'ROUND_ROBIN', path: '/api/v1/mcp/a' },
+  ]);
+});
+
+test('what Lua left is read with its looseness taken out', () => {
+  const request = readRequest({
+    method: 'GET',
+    path: '/x',
+    headers: { accept: ['a', 'b'], Host: 'h', flag: true },
+  });
+  assert.deepEqual(request?.headers, { accept: 'a', host: 'h' });
+  assert.deepEqual(readRequest({ method: 'GET', path: '/x', headers: [] })?.headers, {});
+  assert.equal(readRequest(undefined), undefined);
+});
+
+test('the log tells who was tried', () => {
+  const log = {
+    mesh: { record: { call_id: 'c', service: 'a', instances: ['i1', 'i2', 'i3'] } },
+    tries: [{ state: 'failed' }, {}],
+    response: { status: 200 },
+    latencies: { request: 12 },
+  };
+  const want = { callId: 'c', service: 'a', status: 200, tried: ['i1', 'i2'], latencyMs: 12 };
+  assert.deepEqual(readOutcome(JSON.stringify(log)), want);
+  assert.equal(readOutcome(JSON.stringify({ ...log, mesh: undefined })), undefined);
+});
