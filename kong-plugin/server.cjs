@@ -34,10 +34,9 @@ const RPC_METHODS = new Map(
   ].map(name => [`plugin.${name}`, name]),
 );
 
+const PHASE_ENDED = 'ret';
 /** PDK calls that end the request: Kong sends no further step, so their event would stay for ever. */
 const NON_RETURNING = new Set(['kong.response.exit', 'kong.response.error']);
-
-const PHASE_ENDED = 'ret';
 
 /** File types that may lie beside the plugin (source maps, notes), as kong-pdk has it. */
 const IGNORED = new Set(['.json', '.md', '.map', '.mjs']);
@@ -48,7 +47,6 @@ const MESSAGE_LIMITS = {
   maxBinLength: 2 ** 24,
   maxArrayLength: 2 ** 16,
   maxMapLength: 2 ** 16,
-  maxExtLength: 2 ** 16,
 };
 
 const OPTIONS = {
@@ -204,9 +202,8 @@ class StreamListener extends Listener {
       this.#send(socket, [1, id, null, (await this.ps[name](...args)) ?? null]);
     } catch (error) {
       const reason = String(error?.message ?? error);
-      this.logger.error(
-        `rpc ${String(method)} #${id}: ${error instanceof Server.Error ? reason : error?.stack}`,
-      );
+      const trace = error instanceof Server.Error ? reason : error?.stack;
+      this.logger.error(`rpc ${String(method)} #${id}: ${trace}`);
       this.#send(socket, [1, Number.isSafeInteger(id) ? id : null, reason, null]);
     }
   }
@@ -252,8 +249,7 @@ function serve(pluginServer, options) {
     server.close(() => process.exit(0));
     for (const socket of listener.sockets) socket.destroy();
   };
-  process.once('SIGTERM', stop);
-  process.once('SIGINT', stop);
+  for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, stop);
   if (options['exit-with-parent']) process.stdin.once('close', () => stop('parent is gone')).resume();
 }
 
@@ -269,16 +265,11 @@ function readOptions() {
 
 /** The methods of node-color-log that kong-pdk calls, on stderr. */
 function createLogger(verbose) {
-  const line =
-    level =>
-    (...words) =>
-      process.stderr.write(`${level}: ${words.join(' ')}\n`);
-  return {
-    debug: verbose ? line('debug') : () => {},
-    info: line('info'),
-    warn: line('warn'),
-    error: line('error'),
-  };
+  const logger = { debug() {} };
+  for (const level of [...(verbose ? ['debug'] : []), 'info', 'warn', 'error']) {
+    logger[level] = (...words) => process.stderr.write(`${level}: ${words.join(' ')}\n`);
+  }
+  return logger;
 }
 
 function isPluginFile(file) {
@@ -287,10 +278,8 @@ function isPluginFile(file) {
 
 function removeStaleSocket(file) {
   const stat = fs.lstatSync(file, { throwIfNoEntry: false });
-  if (stat === undefined) return;
-  if (!stat.isSocket())
-    throw new Error(`${file} exists and is no socket: remove it or choose another --sock-name`);
-  fs.unlinkSync(file);
+  if (stat?.isSocket()) fs.unlinkSync(file);
+  else if (stat) throw new Error(`${file} is no socket: remove it or choose another --sock-name`);
 }
 
 /** kong-pdk registers ts-node at load, which dies beside TypeScript 7 and is not needed for a bundle. */

@@ -57,16 +57,21 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     const gateway = new Runtime(services, info, rpc, log);
     await pluginServer.ready();
     await gateway.startInstances();
+    let closing: Promise<void> | undefined;
+    const close = async (): Promise<void> => {
+      await gateway.close();
+      rpc.close();
+      await pluginServer.close();
+    };
     const port = await gateway.listen(options.port ?? 0, options.host ?? '127.0.0.1');
     return {
       url: `http://${options.host ?? '127.0.0.1'}:${port}`,
       port,
       pluginServerPid: () => pluginServer.pid,
       pdkCalls: () => ({ access: [...gateway.pdkCalls.access], log: [...gateway.pdkCalls.log] }),
-      async close() {
-        await gateway.close();
-        rpc.close();
-        await pluginServer.close();
+      close() {
+        closing ??= close();
+        return closing;
       },
     };
   } catch (error) {

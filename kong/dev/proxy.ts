@@ -133,17 +133,18 @@ export class UpstreamProxy {
       upstream.once('socket', socket =>
         socket.connecting ? socket.once('connect', onConnect) : onConnect(),
       );
+      const abort = (): void => {
+        if (!exchange.reply.writableFinished) upstream.destroy(new Error('the client went away'));
+      };
+      exchange.reply.once('close', abort);
       upstream.on('error', error => {
         clearTimeout(connectTimer);
+        exchange.reply.off('close', abort);
         exchange.request.unpipe(upstream);
         resolve({ connected, status: timedOut ? 504 : 502, reason: error.message });
       });
       upstream.once('response', response => resolve({ response }));
-      exchange.reply.once('close', () => {
-        // Also after a whole answer: an upload that the upstream did not wait for ends here.
-        if (!exchange.reply.writableFinished) upstream.destroy(new Error('the client went away'));
-      });
-      if (exchange.reply.destroyed) upstream.destroy(new Error('the client went away'));
+      if (exchange.reply.destroyed) abort();
     });
   }
 }

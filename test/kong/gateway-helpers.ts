@@ -59,6 +59,7 @@ export async function startTestGateway(
   const folder = await mkdtemp(join(tmpdir(), 'gateway-test-'));
   const logFile = join(folder, 'log.jsonl');
   writeFileSync(logFile, '');
+  after(() => rmSync(folder, { recursive: true }));
   const lines: string[] = [];
   const gateway = await startGateway({
     configPath: KONG_YML,
@@ -66,10 +67,7 @@ export async function startTestGateway(
     pluginServer: { command: PLUGIN_SERVER, env: { MESH_TEST_LOG: logFile, ...options.env } },
     log: (level, message) => lines.push(`${level} ${message}`),
   });
-  after(async () => {
-    await gateway.close();
-    rmSync(folder, { recursive: true });
-  });
+  after(() => gateway.close());
   const record = (tag: string): Promise<LogRecord> =>
     eventually(`a log record of ${tag}`, () =>
       readFileSync(logFile, 'utf8')

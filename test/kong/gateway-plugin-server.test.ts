@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { startGateway } from '../../kong/dev/gateway.ts';
@@ -73,8 +75,8 @@ test('a plugin server that cannot start or prints no JSON is an error of startGa
   );
 });
 
-test('close ends the plugin server and removes its folder', async () => {
-  const { gateway, lines } = await startTestGateway(() => {});
+test('close ends the plugin server and removes its folder', async t => {
+  const { gateway, lines } = await startTestGateway(fn => t.after(fn));
   const pid = gateway.pluginServerPid() ?? 0;
   const socket = lines.find(line => line.includes('listening on'))?.split('listening on ')[1] ?? '';
   assert.ok(existsSync(socket));
@@ -89,8 +91,12 @@ test('a gateway that is killed with -9 takes the plugin server with it', async t
     import { startGateway } from ${JSON.stringify(GATEWAY)};
     const gateway = await startGateway(${options});
     console.log(gateway.pluginServerPid());`;
+  // What it cannot remove any more is in a folder of the test's own.
+  const folder = mkdtempSync(join(tmpdir(), 'gateway-test-'));
+  t.after(() => rmSync(folder, { recursive: true }));
   const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, TMPDIR: folder },
   });
   t.after(() => child.kill('SIGKILL'));
   const [line] = await once(createInterface(child.stdout), 'line');

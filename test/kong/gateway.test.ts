@@ -155,6 +155,14 @@ test('a first target without an address is 503', async t => {
   assert.equal(JSON.parse(answer.text).message, 'name resolution failed');
 });
 
+test('a retry cannot resolve a name: 500', async t => {
+  const lua = `kong.service.set_target("127.0.0.1", ${await closedPort()})
+    kong.service.set_target_retry_callback(function() kong.service.set_target("no-such-host.invalid", 80) return true end)`;
+  const { gateway, lines } = await withLua(t, lua);
+  assert.equal((await send(gateway)).status, 500);
+  assert.ok(lines.some(line => line.includes('a retry finds only names')));
+});
+
 test('headers: duplicates stay, hop-by-hop ones go, forwarding ones come', async t => {
   const worker = await startWorker(
     fn => t.after(fn),

@@ -19,12 +19,29 @@ import {
 const { gateway, lines, record } = await startTestGateway(after);
 
 const LUA = readFileSync(new URL('../../kong/handoff.lua', import.meta.url), 'utf8');
+const KONG_CONF = readFileSync(new URL('../../kong/kong.conf', import.meta.url), 'utf8');
 const KONG_YML = readFileSync(new URL('../../kong/kong.yml', import.meta.url), 'utf8');
 
 test('kong.yml holds handoff.lua as it is, and the Lua is under 80 lines', () => {
   assert.equal(embedHandoff(KONG_YML, LUA), KONG_YML, 'run: node kong/embed.ts');
   assert.notEqual(embedHandoff(KONG_YML, LUA.replace('"no_decision"', '"changed"')), KONG_YML);
   assert.ok(LUA.split('\n').length < 80);
+});
+
+test('kong.conf: the plugin server listens where Kong looks, and answers the query without the socket', () => {
+  const lines = KONG_CONF.split('\n').filter(line => line !== '' && !line.startsWith('#'));
+  const settings = new Map(lines.map(line => line.split(/ = (.*)/, 2) as [string, string]));
+  const [, prefix, name] =
+    /--kong-prefix (\S+) --sock-name (\S+)/.exec(settings.get('pluginserver_mesh_start_cmd') ?? '') ?? [];
+  assert.equal(settings.get('pluginserver_mesh_socket'), `${prefix}/${name}`);
+  const [command] = settings.get('pluginserver_mesh_start_cmd')?.split(' --kong-prefix') ?? [];
+  assert.equal(settings.get('pluginserver_mesh_query_cmd'), `${command} --dump-all-plugins`);
+  assert.deepEqual(
+    ['database', 'plugins', 'pluginserver_names', 'proxy_listen', 'upstream_keepalive_idle_timeout'].map(
+      key => settings.get(key),
+    ),
+    ['off', 'bundled,mcp-mesh', 'mesh', '0.0.0.0:10010', '15'],
+  );
 });
 
 test('forged x-mesh headers reach neither plugin nor worker', async t => {
