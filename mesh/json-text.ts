@@ -5,9 +5,10 @@
  * Every function here expects text that `JSON.parse` has accepted: it looks for structure, not for errors.
  */
 
-/** Where the value of one member of an object stands: `text.slice(start, end)`. */
+/** Where one member of an object stands: its value is `text.slice(start, end)`, its key begins at `keyStart`. */
 export interface Member {
   key: string;
+  keyStart: number;
   start: number;
   end: number;
 }
@@ -31,7 +32,12 @@ export function membersOf(text: string, at = 0): Member[] {
     const colon = skipBlank(text, keyEnd);
     const start = skipBlank(text, colon + 1);
     const end = endOfValue(text, start);
-    members.push({ key: key.includes('\\') ? (JSON.parse(`"${key}"`) as string) : key, start, end });
+    members.push({
+      key: key.includes('\\') ? (JSON.parse(`"${key}"`) as string) : key,
+      keyStart: i,
+      start,
+      end,
+    });
     i = skipBlank(text, end);
     if (text[i] === ',') i = skipBlank(text, i + 1);
   }
@@ -59,6 +65,48 @@ export function applyEdits(text: string, edits: Edit[]): string {
     from = edit.end;
   }
   return result + text.slice(from);
+}
+
+/** Spans of the elements of the array whose `[` stands at `at`. */
+export function elementsOf(text: string, at: number): { start: number; end: number }[] {
+  const elements: { start: number; end: number }[] = [];
+  let i = skipBlank(text, at + 1);
+  while (text[i] !== ']') {
+    const end = endOfValue(text, i);
+    elements.push({ start: i, end });
+    i = skipBlank(text, end);
+    if (text[i] === ',') i = skipBlank(text, i + 1);
+  }
+  return elements;
+}
+
+interface ObjectChange {
+  /** JSON text by key; a key that is already there is replaced. */
+  set?: Readonly<Record<string, string>>;
+  remove?: (key: string) => boolean;
+}
+
+/**
+ * The text with members of the object at `path` set and removed; the other members stay as they were written. An
+ * object that is not there is made when there is something to set.
+ */
+export function changeObject(text: string, path: readonly string[], change: ObjectChange): string {
+  const at = path.length === 0 ? 0 : memberAt(text, path)?.start;
+  if (at !== undefined && text[at] === '{') {
+    const end = path.length === 0 ? text.length : (memberAt(text, path)?.end ?? text.length);
+    return text.slice(0, at) + changeMembers(text, at, change) + text.slice(end);
+  }
+  const added = Object.entries(change.set ?? {}).map(([key, json]) => `${JSON.stringify(key)}:${json}`);
+  const key = path.at(-1);
+  if (added.length === 0 || key === undefined) return text;
+  return changeObject(text, path.slice(0, -1), { set: { [key]: `{${added.join(',')}}` } });
+}
+
+function changeMembers(text: string, at: number, { set = {}, remove = () => false }: ObjectChange): string {
+  const kept = membersOf(text, at).filter(({ key }) => !remove(key) && !Object.hasOwn(set, key));
+  const parts = kept.map(({ keyStart, end }) => text.slice(keyStart, end));
+  for (const [key, json] of Object.entries(set)) parts.push(`${JSON.stringify(key)}:${json}`);
+  return `{${parts.join(',')}}`;
 }
 
 /** The text on one line: a raw line break in valid JSON is only ever white space between tokens. */

@@ -1,5 +1,5 @@
 import { MeshError, toRpcError } from './errors.ts';
-import { applyEdits, type Edit, memberAt, membersOf, onOneLine } from './json-text.ts';
+import { applyEdits, type Edit, elementsOf, memberAt, membersOf, onOneLine } from './json-text.ts';
 
 export type JsonObject = Record<string, unknown>;
 
@@ -41,6 +41,20 @@ export function readMessage(source: string): RpcMessage {
   const message = classify(text, parseJson(text));
   refuseDuplicates(message);
   return message;
+}
+
+/**
+ * Reads an HTTP body: one message, or the messages of a batch (2025-03-26).
+ * @throws MeshError as `readMessage`; `invalid_request` for an empty batch or one of more than `batchMax`
+ */
+export function readBody(source: string, batchMax: number): RpcMessage | RpcMessage[] {
+  if (!/^\s*\[/.test(source)) return readMessage(source);
+  const text = onOneLine(source);
+  parseJson(text);
+  const elements = elementsOf(text, text.indexOf('['));
+  if (elements.length === 0) throw invalid('a batch must not be empty');
+  if (elements.length > batchMax) throw invalid(`a batch has at most ${batchMax} messages (limits.batch)`);
+  return elements.map(({ start, end }) => readMessage(text.slice(start, end)));
 }
 
 /** As `readMessage`, for lines of the child, which is trusted with its own members: duplicates are not looked for. */

@@ -62,10 +62,11 @@ export function suggestion(word: string, known: readonly string[]): string {
 
 /** `file:line: field: message` */
 export function toText(fault: Fault, file: string, document: Document, lines: LineCounter): string {
-  return `${file}:${lineOf(document, lines, fault)}: ${describe(fault)}`;
+  return `${file}:${lineOf(document, lines, fault)}: ${describeFault(fault)}`;
 }
 
-function describe(fault: Fault): string {
+/** `field: message` */
+export function describeFault(fault: Fault): string {
   const field = fault.path.reduce<string>((text, key) => {
     if (typeof key === 'number') return `${text}[${key}]`;
     return text === '' ? String(key) : `${text}.${String(key)}`;

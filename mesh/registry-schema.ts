@@ -57,6 +57,12 @@ const recycle = z.strictObject({
   max_rss_mb: z.int().min(0).default(0).describe('Memory in MB (later).'),
 });
 
+const pool = z.strictObject({
+  max: positive.default(64).describe('Most servers of one worker at once.'),
+  spares: z.int().min(0).default(1).describe('Servers started ahead, for the next client.'),
+  idle_s: positive.default(900).describe('Seconds after which an unused server is ended.'),
+});
+
 /** Fields that `defaults` may set, too. */
 const tunable = {
   env_allow: z.array(z.string()).default(['HOME', 'PATH']).describe('Inherited variables; nothing else is.'),
@@ -73,10 +79,8 @@ const tunable = {
     .describe('How instances are chosen (later: all but round robin).'),
   weight: positive.max(65535).default(100).describe('Consul weight of an instance.'),
   circuit_breaker: breaker.prefault({}).describe('Breaker round the server.'),
-  isolation: z
-    .enum(['shared', 'session', 'principal'])
-    .default('shared')
-    .describe('Who shares one server (later).'),
+  isolation: z.enum(['shared', 'session', 'principal']).default('shared').describe('Who shares one server.'),
+  pool: pool.prefault({}).describe('Servers of a worker where isolation is not "shared".'),
   concurrency: positive.default(256).describe('Calls inside the server at once (later).'),
   queue: z.int().min(0).default(1024).describe('Calls waiting beyond that (later).'),
   timeout_ms: milliseconds.default(60_000).describe('Longest time for one call.'),

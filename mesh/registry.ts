@@ -3,7 +3,7 @@ import { LineCounter, parseDocument } from 'yaml';
 import type { z } from 'zod';
 import { isObject, type JsonObject } from './jsonrpc.ts';
 import { consulName } from './names.ts';
-import { type Fault, type Path, suggestion, toFaults, toText } from './registry-faults.ts';
+import { describeFault, type Fault, type Path, suggestion, toFaults, toText } from './registry-faults.ts';
 import { registrySchema, serviceSchema } from './registry-schema.ts';
 
 export type Service = Omit<z.infer<typeof serviceSchema>, 'service_name'> & { service_name: string };
@@ -77,9 +77,18 @@ export function findService(registry: Registry, name: string): Service {
   );
 }
 
-/** A service of one command that stands in no file, with every default. */
-export function adHocService(name: string, command: string, args: string[]): Service {
-  return { ...serviceSchema.parse({ name, command, args }), service_name: consulName(name) };
+/** A service that stands in no file, with every default. @throws RegistryError */
+export function adHocService(fields: {
+  name: string;
+  command: string;
+  args: string[];
+  isolation?: Service['isolation'];
+}): Service {
+  const parsed = serviceSchema.safeParse(fields, { reportInput: true });
+  if (parsed.success) return { ...parsed.data, service_name: consulName(fields.name) };
+  throw new RegistryError(
+    parsed.error.issues.flatMap(issue => toFaults(issue, []).map(describeFault)).join('\n'),
+  );
 }
 
 /** What gateways may know of a service: how to balance and limit it, not how it is started. */
@@ -107,7 +116,7 @@ function readText(path: string): string {
 /** A service's own value wins; in nested settings (limits, retry, …) each key on its own. */
 function mergeDefaults(defaults: JsonObject, service: JsonObject): JsonObject {
   const merged: JsonObject = { ...defaults, ...service };
-  for (const key of ['circuit_breaker', 'retry', 'limits', 'recycle']) {
+  for (const key of ['circuit_breaker', 'retry', 'limits', 'recycle', 'pool']) {
     const [common, own] = [defaults[key], service[key]];
     if (isObject(common) && isObject(own)) merged[key] = { ...common, ...own };
   }

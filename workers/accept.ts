@@ -11,3 +11,10 @@ export function accepts(header: string | undefined, type: 'application/json' | '
     return !parameters.some(parameter => /^q=0(\.0*)?$/.test(parameter));
   });
 }
+
+/** Both are equally welcome then, so their order is the only hint of what a client would rather have. */
+export function prefersStream(header = ''): boolean {
+  const stream = header.indexOf('text/event-stream');
+  const json = header.indexOf('application/json');
+  return stream >= 0 && (json < 0 || stream < json);
+}

@@ -13,19 +13,13 @@ import type { HostGuard } from '../mesh/host-guard.ts';
 import { errorText } from '../mesh/jsonrpc.ts';
 import { acceptCallId, HEADERS, WORKER_ROUTES } from '../mesh/names.ts';
 import type { Service } from '../mesh/registry.ts';
+import { RpcError } from '../mesh/rpc-error.ts';
+import type { Host } from './host.ts';
 import { addMcpRoute } from './mcp-route.ts';
-import type { WorkerMetrics } from './metrics.ts';
-import type { Relay } from './relay.ts';
 import { addRestRoutes } from './rest-route.ts';
-import type { Sessions } from './session.ts';
-import type { StdioServer } from './stdio-server.ts';
 
 interface AppParts {
-  service: Service;
-  server: StdioServer;
-  relay: Relay;
-  sessions: Sessions;
-  metrics: WorkerMetrics;
+  host: Host;
   log: Logger;
   /** Against DNS rebinding. */
   refuseHost: HostGuard;
@@ -37,7 +31,8 @@ const KEEP_ALIVE_TIMEOUT_MS = 75_000;
 
 /** Builds the worker's HTTP endpoint; the caller listens. */
 export function buildApp(parts: AppParts): FastifyInstance {
-  const { service, server, metrics, log, isDraining } = parts;
+  const { host, log, isDraining } = parts;
+  const { service, server, metrics } = host;
   const app = fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
@@ -72,15 +67,18 @@ export function buildApp(parts: AppParts): FastifyInstance {
   app.get('/metrics', async (_request, reply) =>
     reply.type(metrics.contentType).send(await metrics.expose()),
   );
-  addMcpRoute(app, parts);
-  addRestRoutes(app, parts.relay);
+  addMcpRoute(app, host);
+  addRestRoutes(app, host);
 
   app.setNotFoundHandler(() => {
     throw new MeshError('unknown_path', { detail: `there are ${WORKER_ROUTES.join(', ')}` });
   });
-  app.setErrorHandler((fault: FastifyError, request, reply) =>
-    sendError(fromFastify(fault, service), request, reply),
-  );
+  app.setErrorHandler((fault: FastifyError | RpcError, request, reply) => {
+    if (fault instanceof RpcError) {
+      return reply.code(fault.status).type('application/json').send(fault.toText('null'));
+    }
+    return sendError(fromFastify(fault, service), request, reply);
+  });
   return app;
 }
 

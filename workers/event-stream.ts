@@ -3,13 +3,18 @@ import type { ServerResponse } from 'node:http';
 /** How often a comment holds an idle stream open; proxies cut a connection after 60 s of silence (Kong's default). */
 export const KEEP_ALIVE_MS = 15_000;
 
+/** One Server-Sent Events answer (MCP Streamable HTTP); a stream whose client has gone swallows what it is sent. */
 export interface EventStream {
-  /** Sends one JSON-RPC message. A stream whose client has gone swallows it. */
-  send(message: string): void;
+  /** Sends one event; `id` lets the client resume behind it. */
+  send(data: string, id?: string): void;
+  /** Tells the client how long to wait before it connects again, and from where (2025-11-25, resumability). */
+  prime(id: string, retryMs: number): void;
   end(): void;
+  readonly open: boolean;
+  onClose(listener: () => void): void;
 }
 
-/** Opens a Server-Sent Events answer (MCP Streamable HTTP): status and headers leave at once. */
+/** Opens the stream: status and headers leave at once. */
 export function openEventStream(response: ServerResponse, headers: Record<string, string>): EventStream {
   response.writeHead(200, {
     ...headers,
@@ -20,10 +25,18 @@ export function openEventStream(response: ServerResponse, headers: Record<string
   response.flushHeaders();
   const keepAlive = setInterval(() => response.write(': keep-alive\n\n'), KEEP_ALIVE_MS);
   response.on('close', () => clearInterval(keepAlive));
+  const write = (text: string) => {
+    if (!response.destroyed && response.writable) response.write(text);
+  };
   return {
-    send(message) {
-      if (response.writable) response.write(`event: message\ndata: ${message}\n\n`);
-    },
+    send: (data, id) => write(`${id === undefined ? '' : `id: ${id}\n`}event: message\ndata: ${data}\n\n`),
+    prime: (id, retryMs) => write(`id: ${id}\nretry: ${retryMs}\ndata:\n\n`),
     end: () => response.end(),
+    get open() {
+      return response.writable && !response.destroyed;
+    },
+    onClose(listener) {
+      response.once('close', listener);
+    },
   };
 }

@@ -6,9 +6,16 @@ import { registryEnvironment, type WorkerSettings, workerSettings } from '../mes
 import { startWorker, type Worker } from './worker.ts';
 
 const USAGE = `usage: node workers/main.ts <service> [--port P]
-       node workers/main.ts [--port P] [--name NAME] --no-register -- <command> [argument …]
+       node workers/main.ts [--port P] [--name NAME] [--isolation shared|session|principal] --no-register -- <command> [argument …]
 
 Hosts one MCP stdio server behind HTTP. <service> is a name in the registry file (MESH_REGISTRY).`;
+
+const OPTIONS = {
+  port: { type: 'string' },
+  name: { type: 'string' },
+  isolation: { type: 'string', default: 'shared' },
+  register: { type: 'boolean', default: true },
+} as const;
 
 interface Arguments {
   service: Service;
@@ -38,18 +45,20 @@ function readArguments(argv: string[], settings: WorkerSettings): Arguments {
     allowPositionals: true,
     allowNegative: true,
     tokens: true,
-    options: {
-      port: { type: 'string' },
-      name: { type: 'string' },
-      register: { type: 'boolean', default: true },
-    },
+    options: OPTIONS,
   });
   const port = values.port === undefined ? undefined : readPort(values.port);
   const terminator = tokens.find(token => token.kind === 'option-terminator');
   const [first, ...rest] = positionals;
   if (first === undefined || (!terminator && rest.length > 0)) throw new Error(USAGE);
   if (terminator) {
-    const service = adHocService(values.name ?? serviceNameOf(first), first, rest);
+    const isolation = values.isolation as Service['isolation'];
+    const service = adHocService({
+      name: values.name ?? serviceNameOf(first),
+      command: first,
+      args: rest,
+      isolation,
+    });
     return { service, port, register: values.register };
   }
   const registry = loadRegistry(settings.registryPath, { env: registryEnvironment(), only: first });

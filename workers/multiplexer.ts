@@ -1,9 +1,9 @@
 import type { Logger } from 'pino';
+import { RPC } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
 import {
   isObject,
   notificationText,
-  progressTokenOf,
   type RpcMessage,
   type RpcNotification,
   type RpcRequest,
@@ -14,45 +14,57 @@ import {
   rewriteRequest,
 } from '../mesh/jsonrpc.ts';
 
+/** What answers a request of the server's: the member `"result":…` or `"error":…` of the response, as JSON text. */
+export type AnswerMember = string;
+
 export interface CallOptions {
+  /** Time for the server alone: it stands still while the server waits for an answer of the client. */
   timeoutMs: number;
-  /** Receives the notifications that belong to this call, with the caller's own progress token. */
-  onNotification?: (text: string) => void;
   /** Cancels the call, at the server too. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
+  /** Progress of this call, and the logs that are certainly its own; the progress token is ours. */
+  onNotification?: ((notification: RpcNotification) => void) | undefined;
+  /** A request of the server's that is certainly part of this call; the signal says that the server withdrew it. */
+  onRequest?: ((request: RpcRequest, withdrawn: AbortSignal) => Promise<AnswerMember>) | undefined;
+  /** The call asks for logs (2026-07-28). */
+  wantsLogs?: boolean;
 }
 
 interface MultiplexerOptions {
   /** Hands one line to the child; false when it can no longer read it. */
   write(line: string): boolean;
-  /** A notification that belongs to no single call, such as `notifications/tools/list_changed`. */
+  /**
+   * All calls belong to one client, so everything the server says is for that client. On a shared server a request or
+   * log that names no call belongs to nobody for certain, and is refused or dropped: never guessed at, never broadcast.
+   */
+  exclusive: boolean;
+  /** A notification that belongs to no call, such as `notifications/tools/list_changed`. */
   onNotification(notification: RpcNotification): void;
+  /** A request that comes while no call is open, on an exclusive server. */
+  onRequest?: ((request: RpcRequest, withdrawn: AbortSignal) => Promise<AnswerMember>) | undefined;
   log: Logger;
 }
 
-interface Outgoing extends CallOptions {
-  line(id: number): string;
-  /** JSON text of the caller's own progress token. */
-  progressToken?: string | undefined;
-}
-
-interface Pending {
+interface Pending extends CallOptions {
   resolve(response: RpcResponse): void;
   reject(error: MeshError): void;
-  onProgress?: (notification: RpcNotification) => void;
+  /** Stops the clock until the returned function is called. */
+  hold(): () => void;
 }
 
-const METHOD_NOT_FOUND = -32601;
 /** An id near the start of an otherwise unread line, as most servers write it. */
 const EARLY_ID = /^\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d+)\s*,/;
+const EMPTY_RESULT = '"result":{}';
 
 /**
  * Many clients on one child: every request gets an id of ours, every progress token becomes that id, and answers
- * find their way back by it. What names nobody is never guessed at.
+ * find their way back by it.
  */
 export class Multiplexer {
   readonly #options: MultiplexerOptions;
   readonly #pending = new Map<number, Pending>();
+  /** Requests of the server's that wait for a client, by their id's JSON text. */
+  readonly #asked = new Map<string, AbortController>();
   #lastId = 0;
 
   constructor(options: MultiplexerOptions) {
@@ -63,24 +75,23 @@ export class Multiplexer {
     return this.#pending.size;
   }
 
+  /** Whether a call that asks for logs is open: a second one could not be told from it (2026-07-28 logging). */
+  get logging(): boolean {
+    return this.#pending.values().some(pending => pending.wantsLogs === true);
+  }
+
   /**
    * Sends a request of a client; resolves with the response's text under the client's own id.
    * @throws MeshError `child_unavailable` (not written), `timeout`, `child_crashed`, `cancelled`
    */
   async call(request: RpcRequest, options: CallOptions): Promise<string> {
-    const line = (id: number) => rewriteRequest(request, id);
-    const response = await this.#send({ ...options, line, progressToken: progressTokenOf(request) });
+    const response = await this.#send(id => rewriteRequest(request, id), options);
     return rewriteAt(response.text, ['id'], request.idText);
   }
 
-  /** Sends a request of our own and resolves with its result. @throws MeshError as `call`, `protocol_error` */
-  async ask(method: string, params: unknown, timeoutMs: number): Promise<unknown> {
-    const { value } = await this.#send({ timeoutMs, line: id => requestText(id, method, params) });
-    if (!isObject(value.error)) return value.result;
-    throw new MeshError('protocol_error', {
-      detail: `${method}: ${String(value.error.message)}`,
-      delivered: 'yes',
-    });
+  /** Sends a request of our own and resolves with its response. @throws MeshError as `call` */
+  ask(method: string, params: unknown, options: CallOptions): Promise<RpcResponse> {
+    return this.#send(id => requestText(id, method, params), options);
   }
 
   notify(method: string, params?: unknown): void {
@@ -107,59 +118,97 @@ export class Multiplexer {
   /** The child is gone: everything in flight fails with this error. */
   fail(error: MeshError): void {
     for (const pending of [...this.#pending.values()]) pending.reject(error);
+    for (const asked of this.#asked.values()) asked.abort();
+    this.#asked.clear();
   }
 
-  #send({ line, timeoutMs, signal, onNotification, progressToken }: Outgoing): Promise<RpcResponse> {
+  #send(line: (id: number) => string, options: CallOptions): Promise<RpcResponse> {
     this.#lastId += 1;
     const id = this.#lastId;
+    const { timeoutMs, signal } = options;
     return new Promise((resolve, reject) => {
       const settled = <T>(outcome: (value: T) => void) => {
         return (value: T) => {
           this.#pending.delete(id);
-          clearTimeout(timer);
+          clock.stop();
           signal?.removeEventListener('abort', abort);
           outcome(value);
         };
       };
-      const pending: Pending = { resolve: settled(resolve), reject: settled(reject) };
       const giveUp = (code: 'timeout' | 'cancelled', reason: string) => {
         this.notify('notifications/cancelled', { requestId: id, reason });
         pending.reject(new MeshError(code, { detail: reason, delivered: 'unknown' }));
       };
       const abort = () => giveUp('cancelled', 'the client cancelled the request');
-      const timer = setTimeout(() => giveUp('timeout', `no answer within ${timeoutMs} ms`), timeoutMs);
-      signal?.addEventListener('abort', abort, { once: true });
-      if (onNotification && progressToken !== undefined) {
-        pending.onProgress = n =>
-          onNotification(rewriteAt(n.text, ['params', 'progressToken'], progressToken));
-      }
+      const clock = createClock(timeoutMs, () => giveUp('timeout', `no answer within ${timeoutMs} ms`));
+      const pending: Pending = {
+        ...options,
+        resolve: settled(resolve),
+        reject: settled(reject),
+        hold: clock.hold,
+      };
       this.#pending.set(id, pending);
+      if (signal?.aborted) {
+        pending.reject(new MeshError('cancelled', { delivered: 'no' }));
+        return;
+      }
+      signal?.addEventListener('abort', abort, { once: true });
       if (!this.#options.write(line(id)))
         pending.reject(new MeshError('child_unavailable', { delivered: 'no' }));
     });
   }
 
   #answer(request: RpcRequest): void {
-    const head = `{"jsonrpc":"2.0","id":${request.idText}`;
+    const send = (member: AnswerMember) =>
+      this.#options.write(`{"jsonrpc":"2.0","id":${request.idText},${member}}`);
     if (request.method === 'ping') {
-      this.#options.write(`${head},"result":{}}`);
+      send(EMPTY_RESULT);
       return;
     }
-    // We declare no client capability, so a server that asks all the same gets what a client without it answers.
-    const error = {
-      code: METHOD_NOT_FOUND,
-      message: `${request.method} is not available to a shared server`,
-    };
-    this.#options.write(`${head},"error":${JSON.stringify(error)}}`);
+    const owner = this.#options.exclusive ? this.#lastCall() : undefined;
+    const handle = owner ? owner.onRequest : this.#options.exclusive ? this.#options.onRequest : undefined;
+    if (!handle) {
+      // What a client answers that has not declared the capability.
+      send(errorMember(RPC.methodNotFound, `${request.method} is not available here`));
+      return;
+    }
+    const asked = new AbortController();
+    this.#asked.set(request.idText, asked);
+    const release = owner?.hold();
+    void handle(request, asked.signal)
+      .catch((error: Error) => errorMember(RPC.internal, error.message))
+      .then(member => {
+        release?.();
+        if (this.#asked.get(request.idText) === asked) this.#asked.delete(request.idText);
+        if (!asked.signal.aborted) send(member);
+      });
   }
 
   #dispatch(notification: RpcNotification): void {
-    if (notification.method !== 'notifications/progress') {
+    const { method, params } = notification;
+    if (method === 'notifications/progress') {
+      const { progressToken } = params;
+      if (typeof progressToken === 'number') this.#pending.get(progressToken)?.onNotification?.(notification);
+      return;
+    }
+    if (method === 'notifications/cancelled') {
+      this.#asked.get(JSON.stringify(params.requestId))?.abort();
+      return;
+    }
+    if (method !== 'notifications/message') {
       this.#options.onNotification(notification);
       return;
     }
-    const { progressToken } = notification.params;
-    if (typeof progressToken === 'number') this.#pending.get(progressToken)?.onProgress?.(notification);
+    const owner = this.#options.exclusive
+      ? this.#lastCall()
+      : this.#pending.values().find(call => call.wantsLogs);
+    if (owner?.onNotification) owner.onNotification(notification);
+    else if (this.#options.exclusive) this.#options.onNotification(notification);
+  }
+
+  /** On an exclusive server: the call that what the server says now belongs to, or is at least fit to carry it. */
+  #lastCall(): Pending | undefined {
+    return [...this.#pending.values()].findLast(call => call.onNotification ?? call.onRequest);
   }
 
   #parse(line: string): RpcMessage | undefined {
@@ -174,4 +223,43 @@ export class Multiplexer {
       return undefined;
     }
   }
+}
+
+export function errorMember(code: number, message: string): AnswerMember {
+  return `"error":${JSON.stringify({ code, message })}`;
+}
+
+/** The result of a response. @throws MeshError `protocol_error` with the server's own text when it is an error */
+export function resultOf(response: RpcResponse): unknown {
+  const { error, result } = response.value;
+  if (!isObject(error)) return result;
+  throw new MeshError('protocol_error', { detail: String(error.message), delivered: 'yes' });
+}
+
+/** A time-out that can be held: waiting for a person is not the server's slowness. */
+function createClock(ms: number, onExpired: () => void) {
+  let left = ms;
+  let since = performance.now();
+  let holds = 0;
+  let stopped = false;
+  let timer = setTimeout(onExpired, left);
+  return {
+    stop() {
+      stopped = true;
+      clearTimeout(timer);
+    },
+    hold() {
+      holds += 1;
+      if (holds === 1) {
+        clearTimeout(timer);
+        left -= performance.now() - since;
+      }
+      return () => {
+        holds -= 1;
+        if (holds > 0 || stopped) return;
+        since = performance.now();
+        timer = setTimeout(onExpired, Math.max(0, left));
+      };
+    },
+  };
 }

@@ -3,43 +3,40 @@ import { MeshError, toMeshError } from '../mesh/errors.ts';
 import type { RpcRequest } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
 import type { WorkerMetrics } from './metrics.ts';
-import type { StdioServer } from './stdio-server.ts';
+import type { CallOptions } from './multiplexer.ts';
 
-export interface RelayOptions {
-  onNotification?: (text: string) => void;
-  signal?: AbortSignal;
+export interface RelayOptions extends Omit<CallOptions, 'timeoutMs'> {
   /** Longest time the caller wants to wait; the registry's own bound still holds. */
   timeoutMs?: number;
 }
 
-/** Carries one request to the MCP server and resolves with the text of its response. @throws MeshError */
-export type Relay = (request: RpcRequest, options?: RelayOptions) => Promise<string>;
-
-interface RelayParts {
-  service: Service;
-  server: StdioServer;
-  metrics: WorkerMetrics;
+/** A server to call: the shared one, or one of a session's or a call's own. */
+export interface Upstream {
+  call(request: RpcRequest, options: CallOptions): Promise<string>;
 }
+
+/** Carries one request to a server and resolves with the text of its response. @throws MeshError */
+export type Relay = (upstream: Upstream, request: RpcRequest, options?: RelayOptions) => Promise<string>;
 
 /** What says that the server itself is in trouble; a caller's cancel or a refused call does not. */
 const FAILURES = new Set(['timeout', 'child_crashed', 'protocol_error']);
 
 /** The way of every call, whichever route it came by: breaker → server, measured. */
-export function createRelay({ service, server, metrics }: RelayParts): Relay {
+export function createRelay(service: Service, metrics: WorkerMetrics): Relay {
   const { failure_threshold, recovery_timeout } = service.circuit_breaker;
   const breaker = createBreaker({
     failureThreshold: failure_threshold,
     recoveryMs: recovery_timeout * 1000,
     isFailure: error => error instanceof MeshError && FAILURES.has(error.code),
   });
-  return async (request, { timeoutMs, ...options } = {}) => {
+  return async (upstream, request, { timeoutMs, ...options } = {}) => {
     const bound = timeoutFor(service, request);
     const started = performance.now();
     const measure = (outcome: string) =>
       metrics.observe(request.method, outcome, (performance.now() - started) / 1000);
     try {
       const text = await breaker.run(() =>
-        server.call(request, { ...options, timeoutMs: Math.min(bound, timeoutMs ?? bound) }),
+        upstream.call(request, { ...options, timeoutMs: Math.min(bound, timeoutMs ?? bound) }),
       );
       measure('ok');
       return text;

@@ -1,57 +1,89 @@
-import type { FastifyReply } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { errorHeaders, type MeshError } from '../mesh/errors.ts';
 import { errorText } from '../mesh/jsonrpc.ts';
 import { HEADERS } from '../mesh/names.ts';
-import { type EventStream, KEEP_ALIVE_MS, openEventStream } from './event-stream.ts';
+import { RpcError } from '../mesh/rpc-error.ts';
+import { accepts, prefersStream } from './accept.ts';
+import { KEEP_ALIVE_MS, openEventStream } from './event-stream.ts';
+import type { ResumableStream } from './legacy/resumable.ts';
+
+/** A call that takes longer than this is worth a stream that its client can resume. */
+const RESUMABLE_AFTER_MS = 1000;
 
 /** The HTTP answer to one MCP request: one JSON body when that is all there is, else a stream. */
 export interface McpReply {
-  notify(text: string): void;
-  finish(text: string): void;
-  fail(error: MeshError): void;
+  /** A notification or request that goes before the answer; false when the client reads no stream, or has gone. */
+  send(text: string): boolean;
+  /** The answer; `status` only shows while no stream has begun. */
+  finish(text: string, status?: number): void;
+  fail(error: MeshError | RpcError): void;
 }
 
 interface McpReplyOptions {
   /** The request's id as JSON text. */
   idText: string;
-  callId: string;
-  /** Whether the client reads event streams. */
-  streams: boolean;
+  /** Makes the stream resumable, should it come to one. */
+  resumable?: (() => ResumableStream) | undefined;
+}
+
+interface Outlet {
+  send(data: string): void;
+  end(): void;
+  readonly open: boolean;
 }
 
 /**
- * Turns into an event stream with the first notification, or when the answer is silent for so long that a proxy
- * would take the connection for dead.
+ * Turns into an event stream with the first message before the answer, or when the answer is silent for so long that
+ * a proxy would take the connection for dead.
  */
-export function createMcpReply(reply: FastifyReply, { idText, callId, streams }: McpReplyOptions): McpReply {
-  let stream: EventStream | undefined;
-  const open = () => {
-    if (!stream) {
-      reply.hijack();
-      stream = openEventStream(reply.raw, { [HEADERS.callId]: callId });
-    }
-    return stream;
+export function createMcpReply(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  options: McpReplyOptions,
+): McpReply {
+  const { idText, resumable } = options;
+  const streams = accepts(request.headers.accept, 'text/event-stream');
+  let outlet: Outlet | undefined;
+  let finished = false;
+  const open = (): Outlet => {
+    if (outlet) return outlet;
+    reply.hijack();
+    const stream = openEventStream(reply.raw, { [HEADERS.callId]: request.id });
+    const kept = resumable?.();
+    kept?.attach(stream);
+    outlet = kept ?? stream;
+    return outlet;
   };
-  const silence = streams ? setTimeout(open, KEEP_ALIVE_MS) : undefined;
-  const send = (text: string, status: number) => {
+  const silence = streams ? setTimeout(open, resumable ? RESUMABLE_AFTER_MS : KEEP_ALIVE_MS) : undefined;
+  if (resumable && prefersStream(request.headers.accept)) open();
+  const finish = (text: string, status = 200) => {
+    if (finished) return;
+    finished = true;
     clearTimeout(silence);
-    if (!stream) {
+    if (!outlet) {
       reply.code(status).type('application/json').send(text);
       return;
     }
-    stream.send(text);
-    stream.end();
+    outlet.send(text);
+    outlet.end();
   };
 
   return {
-    notify(text) {
-      if (streams) open().send(text);
+    send(text) {
+      if (!streams || finished) return false;
+      const stream = open();
+      stream.send(text);
+      return stream.open;
     },
-    finish: text => send(text, 200),
+    finish,
     fail(error) {
-      if (!stream) reply.headers(errorHeaders(error));
+      if (error instanceof RpcError) {
+        finish(error.toText(idText), error.status);
+        return;
+      }
+      if (!outlet && !finished) reply.headers(errorHeaders(error));
       // A call that was not delivered is refused by its HTTP status; the failure of one that was is its JSON-RPC answer.
-      send(errorText(idText, error, callId), error.delivered === 'no' ? error.status : 200);
+      finish(errorText(idText, error, request.id), error.delivered === 'no' ? error.status : 200);
     },
   };
 }

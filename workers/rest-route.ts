@@ -1,7 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { MeshError } from '../mesh/errors.ts';
 import { isObject, type RpcRequest, readMessage, textAt } from '../mesh/jsonrpc.ts';
-import type { Relay } from './relay.ts';
+import { NO_CLIENT } from './connection.ts';
+import type { Host } from './host.ts';
+import { readInputRequired, toLegacyResponse, toModernRequest } from './translate.ts';
 
 /** What `command` may name beside a tool: requests that make sense without a session. */
 const METHODS = new Set([
@@ -18,10 +20,20 @@ const INVALID_PARAMS = -32602;
 const METHOD_NOT_FOUND = -32601;
 
 /** Plain REST beside MCP: the answer's body is the result, or problem details (RFC 9457). */
-export function addRestRoutes(app: FastifyInstance, relay: Relay): void {
+export function addRestRoutes(app: FastifyInstance, { server, relay }: Host): void {
   const run = async (message: RpcRequest, reply: FastifyReply, timeoutMs?: number) => {
-    const text = await relay(message, timeoutMs === undefined ? {} : { timeoutMs });
-    return reply.type('application/json').send(resultOf(text));
+    const modern = server.info?.era === 'modern';
+    const request = modern ? toModernRequest(message, NO_CLIENT) : message;
+    const text = await relay(server, request, timeoutMs === undefined ? {} : { timeoutMs });
+    if (readInputRequired(text)) {
+      throw new MeshError('server_error', {
+        detail: 'the server asks for input, which REST cannot give',
+        delivered: 'yes',
+      });
+    }
+    return reply
+      .type('application/json')
+      .send(resultOf(modern ? toLegacyResponse(message.method, text) : text));
   };
 
   app.post('/execute', (request, reply) => {

@@ -1,46 +1,38 @@
 import type { Logger } from 'pino';
+import type { Era } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
-import { isObject, type JsonObject, type RpcNotification, type RpcRequest } from '../mesh/jsonrpc.ts';
+import type { JsonObject, RpcNotification, RpcRequest, RpcResponse } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
-import { Child, type ChildExit } from './child.ts';
-import { type CallOptions, Multiplexer } from './multiplexer.ts';
-
-/** What the server said of itself in its initialize result. */
-export interface ServerInfo {
-  protocolVersion: string;
-  capabilities: JsonObject;
-  serverInfo: { name: string; version: string };
-  instructions?: string;
-}
+import type { ChildExit } from './child.ts';
+import { Connection, type ServerInfo, shortReason } from './connection.ts';
+import type { CallOptions } from './multiplexer.ts';
 
 export type ServerState = 'starting' | 'ready' | 'down' | 'stopped';
 
 interface StdioServerOptions {
   service: Service;
   log: Logger;
-  /** Longest time from spawn to the answer to `initialize`; `npx` may download first. */
+  /** Longest time from spawn to the end of the handshake; `npx` may download first. */
   handshakeTimeoutMs: number;
   onState(state: ServerState, reason: string): void;
   onNotification?: (notification: RpcNotification) => void;
 }
 
-/** Newest legacy revision that we speak to a child; it answers with its own best. */
-const PROTOCOL_VERSION = '2025-11-25';
-const CLIENT_INFO = { name: 'mcp-mesh', version: '0.1.0' };
 const BACKOFF_FIRST_MS = 500;
 const BACKOFF_MAX_MS = 30_000;
 const BACKOFF_JITTER = 0.25;
 /** A child that ran this long was healthy: its next failure starts with the shortest wait again. */
 const SUSTAINED_UPTIME_MS = 60_000;
 
-/** The service's MCP server, kept alive: one child at a time, started again with backoff when it ends. */
+/** The service's MCP server, shared by all clients and kept alive: one process at a time, started again with backoff. */
 export class StdioServer {
   readonly #options: StdioServerOptions;
-  #child: Child | undefined;
-  #multiplexer: Multiplexer | undefined;
+  #connection: Connection | undefined;
   #state: ServerState = 'down';
   #reason = 'not started';
   #info: ServerInfo | undefined;
+  /** Modern is tried first, until a server ended on the unknown question: then it is greeted as it expects. */
+  #prefer: Era = 'modern';
   #failures = 0;
   #restarts = 0;
   #nextStart: NodeJS.Timeout | undefined;
@@ -59,12 +51,13 @@ export class StdioServer {
     return this.#reason;
   }
 
+  /** Of the current process, or of the last one that was ready. */
   get info(): ServerInfo | undefined {
     return this.#info;
   }
 
   get pid(): number | undefined {
-    return this.#child?.pid;
+    return this.#connection?.pid;
   }
 
   get restarts(): number {
@@ -72,7 +65,11 @@ export class StdioServer {
   }
 
   get inFlight(): number {
-    return this.#multiplexer?.inFlight ?? 0;
+    return this.#connection?.inFlight ?? 0;
+  }
+
+  get logging(): boolean {
+    return this.#connection?.logging ?? false;
   }
 
   /** Spawns the server and shakes hands; outcome and later changes come through `onState`. */
@@ -80,70 +77,61 @@ export class StdioServer {
     if (this.#state === 'stopped') return;
     this.#become('starting', 'child is starting');
     const startedAt = Date.now();
-    let handshakeFault: string | undefined;
-    const child: Child = new Child(this.#options.service, {
-      onLine: line => multiplexer.receive(line),
-      onLineTooLong: head => multiplexer.receiveTooLong(head),
-      onStderr: line => this.#options.log.debug({ stderr: line }, 'server'),
-      onExit: exit => this.#onExit(multiplexer, exit, handshakeFault, Date.now() - startedAt),
-    });
-    const multiplexer = new Multiplexer({
-      write: line => child.write(line),
-      onNotification: notification => this.#options.onNotification?.(notification),
+    let fault: string | undefined;
+    const connection: Connection = new Connection({
+      service: this.#options.service,
       log: this.#options.log,
+      exclusive: false,
+      onNotification: notification => this.#options.onNotification?.(notification),
+      onExit: exit => this.#onExit(exit, fault, connection.info !== undefined, Date.now() - startedAt),
     });
-    this.#child = child;
-    this.#multiplexer = multiplexer;
-    this.#handshake(multiplexer).catch((error: MeshError) => {
-      const last = child.stderrTail.at(-1);
-      handshakeFault = `initialize failed (${error.message})${last === undefined ? '' : `: ${last}`}`;
-      child.kill();
-    });
+    this.#connection = connection;
+    connection.shakeHands({ prefer: this.#prefer, timeoutMs: this.#options.handshakeTimeoutMs }).then(
+      info => {
+        this.#info = info;
+        if (this.#state === 'starting') this.#become('ready', '');
+      },
+      (error: MeshError) => {
+        const last = connection.lastWords;
+        if (error.code !== 'child_crashed') {
+          fault = `initialize failed (${error.message})${last === undefined ? '' : `: ${last}`}`;
+        }
+        connection.kill();
+      },
+    );
   }
 
   /** @throws MeshError as `Multiplexer.call`, `child_unavailable` while the server is not ready */
-  call(request: RpcRequest, options: CallOptions): Promise<string> {
-    if (this.#state !== 'ready' || !this.#multiplexer) return Promise.reject(this.#unavailable());
-    return this.#multiplexer.call(request, options);
+  async call(request: RpcRequest, options: CallOptions): Promise<string> {
+    return this.#ready().call(request, options);
   }
 
   /** @throws MeshError as `Multiplexer.ask`, `child_unavailable` while the server is not ready */
-  ask(method: string, params: unknown, timeoutMs: number): Promise<unknown> {
-    if (this.#state !== 'ready' || !this.#multiplexer) return Promise.reject(this.#unavailable());
-    return this.#multiplexer.ask(method, params, timeoutMs);
+  async ask(method: string, params: JsonObject, options: CallOptions): Promise<RpcResponse> {
+    return this.#ready().ask(method, params, options);
   }
 
   async stop(): Promise<void> {
     this.#become('stopped', 'worker is stopping');
     clearTimeout(this.#nextStart);
-    await this.#child?.stop();
+    await this.#connection?.stop();
   }
 
-  async #handshake(multiplexer: Multiplexer): Promise<void> {
-    const { handshakeTimeoutMs } = this.#options;
-    // No capability is declared: what a server asks back could not be routed to one of many clients with certainty.
-    const params = { protocolVersion: PROTOCOL_VERSION, capabilities: {}, clientInfo: CLIENT_INFO };
-    const result = await multiplexer.ask('initialize', params, handshakeTimeoutMs);
-    this.#info = readServerInfo(result);
-    multiplexer.notify('notifications/initialized');
-    if (this.#state === 'starting') this.#become('ready', '');
+  #ready(): Connection {
+    if (this.#state === 'ready' && this.#connection) return this.#connection;
+    const retryAfterMs = Math.max(BACKOFF_FIRST_MS, this.#nextStartAt - Date.now());
+    const detail = shortReason(this.#reason);
+    throw new MeshError('child_unavailable', { detail, delivered: 'no', retryAfterMs });
   }
 
-  #onExit(
-    multiplexer: Multiplexer,
-    exit: ChildExit,
-    handshakeFault: string | undefined,
-    uptimeMs: number,
-  ): void {
-    multiplexer.fail(
-      new MeshError('child_crashed', { detail: shortReason(exit.reason), delivered: 'unknown' }),
-    );
+  #onExit(exit: ChildExit, fault: string | undefined, wasReady: boolean, uptimeMs: number): void {
     if (this.#state === 'stopped') return;
+    if (!wasReady) this.#prefer = this.#prefer === 'modern' ? 'legacy' : 'modern';
     if (uptimeMs >= SUSTAINED_UPTIME_MS) this.#failures = 0;
     const wait = backoffMs(this.#failures);
     this.#failures += 1;
     this.#restarts += 1;
-    const reason = handshakeFault ?? exit.reason;
+    const reason = fault ?? exit.reason;
     this.#options.log.warn(
       { reason, stderr: exit.stderr, retryInMs: wait },
       'server ended; it will be started again',
@@ -160,35 +148,9 @@ export class StdioServer {
     if (!keepReason) this.#reason = reason;
     this.#options.onState(state, this.#reason);
   }
-
-  #unavailable(): MeshError {
-    const retryAfterMs = Math.max(BACKOFF_FIRST_MS, this.#nextStartAt - Date.now());
-    return new MeshError('child_unavailable', {
-      detail: shortReason(this.#reason),
-      delivered: 'no',
-      retryAfterMs,
-    });
-  }
-}
-
-function readServerInfo(result: unknown): ServerInfo {
-  const valid =
-    isObject(result) &&
-    typeof result.protocolVersion === 'string' &&
-    isObject(result.capabilities) &&
-    isObject(result.serverInfo);
-  if (valid) return result as unknown as ServerInfo;
-  throw new MeshError('protocol_error', {
-    detail: 'its answer to initialize lacks version, capabilities or name',
-  });
 }
 
 function backoffMs(failures: number): number {
   const base = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** failures);
   return Math.round(base * (1 + BACKOFF_JITTER * (2 * Math.random() - 1)));
-}
-
-/** Without the server's stderr, which is for operators: it may hold what a caller must not see. */
-function shortReason(reason: string): string {
-  return reason.split(':', 1)[0] ?? reason;
 }

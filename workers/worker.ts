@@ -1,19 +1,15 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { createConsul } from '../mesh/consul.ts';
 import { createHostGuard } from '../mesh/host-guard.ts';
-import { isObject } from '../mesh/jsonrpc.ts';
 import { instanceId, ownerHash } from '../mesh/names.ts';
 import type { Service } from '../mesh/registry.ts';
 import type { WorkerSettings } from '../mesh/settings.ts';
 import { buildApp } from './app.ts';
-import { createWorkerMetrics } from './metrics.ts';
+import { createHost, type Host } from './host.ts';
 import { createRegistration, type Registration } from './registration.ts';
-import { createRelay } from './relay.ts';
-import { createSessions } from './session.ts';
-import { StdioServer } from './stdio-server.ts';
 
 export interface Worker {
   address: string;
@@ -32,8 +28,6 @@ interface WorkerOptions {
 }
 
 const DRAIN_POLL_MS = 50;
-const TOOLS_LIST_TIMEOUT_MS = 10_000;
-const TOOLS_PAGES_MAX = 100;
 
 /**
  * Starts one worker: HTTP endpoint, MCP server, registration. Resolves once it listens; the server may still be
@@ -55,28 +49,22 @@ export async function startWorker({
   let registration: Registration | undefined;
   let draining = false;
   let identity = '';
-  const server: StdioServer = new StdioServer({
+  const host: Host = createHost({
     service,
+    settings,
     log,
-    handshakeTimeoutMs: settings.handshakeTimeoutMs,
+    consul,
+    keys: serviceKeys(settings, log),
+    owner: () => ownerHash(identity),
     onState(state, reason) {
-      if (state === 'ready') log.info({ server: server.info?.serverInfo }, 'server is ready');
+      if (state === 'ready') log.info({ server: host.server.info?.serverInfo }, 'server is ready');
       registration?.report(state, reason);
-      if (state === 'ready' && registration) describeServer(server, registration, log);
+      if (state === 'ready' && registration) describeServer(host, registration, log);
     },
   });
-  const metrics = createWorkerMetrics(service.name, server);
   const app = buildApp({
-    service,
-    server,
-    metrics,
+    host,
     log,
-    relay: createRelay({ service, server, metrics }),
-    sessions: createSessions({
-      keys: sessionKeys(settings, log),
-      service: service.name,
-      owner: () => ownerHash(identity),
-    }),
     refuseHost: createHostGuard({
       hosts: [address, ...settings.allowedHosts],
       origins: settings.allowedOrigins,
@@ -97,7 +85,7 @@ export async function startWorker({
     });
     registration.start();
   }
-  server.start();
+  host.server.start();
 
   return {
     address,
@@ -106,27 +94,22 @@ export async function startWorker({
       await registration?.stop();
       draining = true;
       const deadline = Date.now() + settings.drainDeadlineMs;
-      await quiet(app, server, settings.drainIdleMs, deadline);
+      await quiet(app, host, settings.drainIdleMs, deadline);
       await closeConnections(app, deadline);
-      await server.stop();
+      await host.stop();
       consul?.close();
     },
   };
 }
 
 /** Waits until gateways have stopped sending and what they sent is answered, or until the deadline. */
-async function quiet(
-  app: FastifyInstance,
-  server: StdioServer,
-  idleMs: number,
-  deadline: number,
-): Promise<void> {
+async function quiet(app: FastifyInstance, host: Host, idleMs: number, deadline: number): Promise<void> {
   let lastRequest = Date.now();
   app.server.on('request', () => {
     lastRequest = Date.now();
   });
   while (Date.now() < deadline) {
-    if (server.inFlight === 0 && Date.now() - lastRequest >= idleMs) return;
+    if (host.inFlight() === 0 && Date.now() - lastRequest >= idleMs) return;
     await delay(DRAIN_POLL_MS);
   }
 }
@@ -151,7 +134,7 @@ function requireSafeAddress(address: string, settings: WorkerSettings): void {
   );
 }
 
-function sessionKeys(settings: WorkerSettings, log: Logger): Buffer[] {
+function serviceKeys(settings: WorkerSettings, log: Logger): Buffer[] {
   if (settings.serviceKeys.length > 0) return settings.serviceKeys;
   log.info('MESH_SERVICE_KEYS is not set: sessions are good for this worker only, until it ends');
   return [randomBytes(32)];
@@ -177,36 +160,15 @@ async function listen(
 }
 
 /** Version, protocol and a hash of the tools: gateways and people see from it whether instances are alike. */
-function describeServer(server: StdioServer, registration: Registration, log: Logger): void {
+function describeServer({ server, catalog }: Host, registration: Registration, log: Logger): void {
   const { info } = server;
   if (!info) return;
-  const meta = {
-    version: info.serverInfo.version ?? '',
-    era: 'legacy',
-    protocol_version: info.protocolVersion,
-  };
-  hashTools(server).then(
+  const meta = { version: info.serverInfo.version, era: info.era, protocol_version: info.protocolVersion };
+  catalog.hash().then(
     tools_hash => registration.describe({ ...meta, tools_hash }),
     error => {
       log.debug({ err: error }, 'tools are not listed');
       registration.describe(meta);
     },
   );
-}
-
-async function hashTools(server: StdioServer): Promise<string> {
-  const hash = createHash('sha256');
-  let cursor: unknown;
-  for (let page = 0; page < TOOLS_PAGES_MAX; page += 1) {
-    const result = await server.ask(
-      'tools/list',
-      cursor === undefined ? {} : { cursor },
-      TOOLS_LIST_TIMEOUT_MS,
-    );
-    if (!isObject(result)) break;
-    hash.update(JSON.stringify(result.tools ?? []));
-    cursor = result.nextCursor;
-    if (cursor === undefined) break;
-  }
-  return hash.digest('hex').slice(0, 16);
 }

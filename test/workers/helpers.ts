@@ -11,7 +11,11 @@ export const silentLog = pino({ level: 'silent' });
 
 /** A service whose server is the scripted fixture. */
 export function scriptedService(mode = '', overrides: Partial<Service> = {}): Service {
-  return { ...adHocService('scripted', process.execPath, [SCRIPTED]), env: { MODE: mode }, ...overrides };
+  return {
+    ...adHocService({ name: 'scripted', command: process.execPath, args: [SCRIPTED] }),
+    env: { MODE: mode },
+    ...overrides,
+  };
 }
 
 export interface TestWorker {

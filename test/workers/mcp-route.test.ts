@@ -14,8 +14,11 @@ test('initialize answers what the server said of itself, the version asked for, 
     assert.equal(json.id, 'abc');
     assert.equal(json.result.protocolVersion, got);
     assert.deepEqual(json.result.serverInfo, { name: 'scripted', version: '1.2.3' });
-    // Not promised to one of many clients of a shared server: logging, resource subscriptions.
-    assert.deepEqual(json.result.capabilities, { tools: { listChanged: true }, resources: {} });
+    // Not promised to one of many clients of a shared server: logs, which name nobody.
+    assert.deepEqual(json.result.capabilities, {
+      tools: { listChanged: true },
+      resources: { subscribe: true },
+    });
     assert.ok(headers.get('mcp-session-id'));
   }
 });
@@ -183,8 +186,8 @@ describe('bad input is answered from the catalogue', () => {
       status: 403,
       code: 'forbidden',
     },
-    { desc: 'GET', method: 'GET', status: 405, code: 'method_not_allowed' },
-    { desc: 'DELETE', method: 'DELETE', status: 405, code: 'method_not_allowed' },
+    { desc: 'GET without a session', method: 'GET', status: 400, code: 'invalid_request' },
+    { desc: 'DELETE without a session', method: 'DELETE', status: 400, code: 'invalid_request' },
   ];
   for (const { desc, body, headers, method = 'POST', status, code } of cases) {
     test(desc, async t => {

@@ -119,7 +119,7 @@ describe('a server that cannot start says why and is tried again', () => {
         ...scriptedService(),
         args: [
           '-e',
-          'process.stdin.on("data", () => console.log(`{"jsonrpc":"2.0","id":1,"result":{"hi":1}}`))',
+          'process.stdin.on("data", line => console.log(JSON.stringify({ jsonrpc: "2.0", id: JSON.parse(line).id, result: { hi: 1 } })))',
         ],
       },
       reason: /^initialize failed \(its answer to initialize lacks/,
@@ -140,7 +140,8 @@ test('a call that takes too long is given up, cancelled at the server, and harms
   await until('ready');
   const error = await fails(call(server, 'silent', {}, 50));
   assert.deepEqual([error.code, error.delivered], ['timeout', 'unknown']);
-  const { cancelled } = (await server.ask('test/cancelled', {}, 5000)) as { cancelled: number[] };
+  const { value } = await server.ask('test/cancelled', {}, { timeoutMs: 5000 });
+  const { cancelled } = value.result as { cancelled: number[] };
   assert.equal(cancelled.length, 1);
   assert.equal(server.inFlight, 0);
 });

@@ -1,0 +1,108 @@
+import { isLogWanted, RPC } from '../../mesh/eras.ts';
+import { changeObject } from '../../mesh/json-text.ts';
+import {
+  isObject,
+  progressTokenOf,
+  type RpcNotification,
+  type RpcRequest,
+  readChildMessage,
+  rewriteAt,
+} from '../../mesh/jsonrpc.ts';
+import { RpcError } from '../../mesh/rpc-error.ts';
+import type { ServerInfo } from '../connection.ts';
+import type { Relay, RelayOptions, Upstream } from '../relay.ts';
+import type { McpReply } from '../reply.ts';
+import { readInputRequired, toLegacyResponse, toModernRequest } from '../translate.ts';
+import { type ClientSession, requiredCapability } from './client-session.ts';
+
+export interface LegacyUpstream {
+  upstream: Upstream;
+  info: ServerInfo;
+  /** The session's own server: whatever it says is for this session. */
+  exclusive: boolean;
+  /** Whether another call on it gets logs already, which could not be told from ours. */
+  busyLogging(): boolean;
+}
+
+/** A server may ask this often within one call. */
+const ROUNDS_MAX = 20;
+
+/** A legacy client's request on a server of either era; resolves with the response's text. @throws MeshError, RpcError */
+export async function callForLegacy(
+  relay: Relay,
+  target: LegacyUpstream,
+  message: RpcRequest,
+  session: ClientSession,
+  out: McpReply,
+  signal: AbortSignal,
+): Promise<string> {
+  const token = progressTokenOf(message);
+  const onNotification = (notification: RpcNotification) => {
+    if (!isWanted(notification, session)) return;
+    const text = restoreToken(notification, token);
+    if (!out.send(text) && notification.method !== 'notifications/progress') session.tell(text);
+  };
+  if (target.info.era === 'legacy') {
+    const options: RelayOptions = { signal, onNotification };
+    if (target.exclusive) options.onRequest = (asked, withdrawn) => session.ask(asked, withdrawn, out.send);
+    return relay(target.upstream, message, options);
+  }
+  const logLevel = target.busyLogging() ? undefined : session.logLevel;
+  let request = toModernRequest(message, session.claims, logLevel);
+  for (let round = 0; round < ROUNDS_MAX; round += 1) {
+    const text = await relay(target.upstream, request, {
+      signal,
+      onNotification,
+      wantsLogs: logLevel !== undefined,
+    });
+    const required = readInputRequired(text);
+    if (!required) return toLegacyResponse(message.method, text);
+    const responses = await askAll(required.inputRequests, session, out, signal);
+    const state = required.requestState;
+    const set = {
+      inputResponses: JSON.stringify(responses),
+      ...(state === undefined ? {} : { requestState: JSON.stringify(state) }),
+    };
+    request = { ...request, text: changeObject(request.text, ['params'], { set }) };
+  }
+  throw new RpcError(200, RPC.internal, `the server asked for input more than ${ROUNDS_MAX} times`);
+}
+
+/** A progress notification under the caller's own token; any other as it is. */
+export function restoreToken(notification: RpcNotification, token: string | undefined): string {
+  if (notification.method !== 'notifications/progress' || token === undefined) return notification.text;
+  return rewriteAt(notification.text, ['params', 'progressToken'], token);
+}
+
+/** What a modern server wants of the client, asked as a legacy server would, on the call's own stream. */
+async function askAll(
+  requests: Record<string, { method: string; params?: object }>,
+  session: ClientSession,
+  out: McpReply,
+  signal: AbortSignal,
+): Promise<Record<string, unknown>> {
+  const answers = Object.entries(requests).map(async ([key, { method, params = {} }]) => {
+    const capability = requiredCapability(method);
+    if (capability === undefined || !isObject(session.claims.capabilities[capability])) {
+      throw new RpcError(
+        200,
+        RPC.invalidParams,
+        `the server needs ${method}, which the client has not declared`,
+      );
+    }
+    const asked = readChildMessage(JSON.stringify({ jsonrpc: '2.0', id: 0, method, params })) as RpcRequest;
+    const member = JSON.parse(`{${await session.ask(asked, signal, out.send)}}`) as {
+      result?: unknown;
+      error?: { message: string };
+    };
+    if (member.error)
+      throw new RpcError(200, RPC.internal, `the client refused ${method}: ${member.error.message}`);
+    return [key, member.result] as const;
+  });
+  return Object.fromEntries(await Promise.all(answers));
+}
+
+function isWanted({ method, params }: RpcNotification, session: ClientSession): boolean {
+  if (method !== 'notifications/message' || session.logLevel === undefined) return true;
+  return isLogWanted(params.level, session.logLevel);
+}

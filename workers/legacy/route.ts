@@ -1,0 +1,213 @@
+import type { FastifyReply } from 'fastify';
+import { LEGACY_VERSIONS } from '../../mesh/eras.ts';
+import { MeshError, toMeshError } from '../../mesh/errors.ts';
+import {
+  errorText,
+  type RpcMessage,
+  type RpcNotification,
+  type RpcRequest,
+  type RpcResponse,
+  textAt,
+} from '../../mesh/jsonrpc.ts';
+import { HEADERS } from '../../mesh/names.ts';
+import { RpcError } from '../../mesh/rpc-error.ts';
+import { accepts } from '../accept.ts';
+import { type EventStream, openEventStream } from '../event-stream.ts';
+import type { Host } from '../host.ts';
+import type { Inbound } from '../inbound.ts';
+import { createMcpReply, type McpReply } from '../reply.ts';
+import { callForLegacy, type LegacyUpstream } from './call.ts';
+import { ClientSession } from './client-session.ts';
+import { initialize } from './initialize.ts';
+import { answerLocally } from './local.ts';
+
+/** The only revision with batches. */
+const BATCH_VERSION = '2025-03-26';
+const RESUMABLE_SINCE = '2025-11-25';
+
+/** Streamable HTTP for clients of 2024-11-05 to 2025-11-25. */
+export class LegacyRoute {
+  readonly #host: Host;
+  /** Requests in flight by session and id, so that a client can cancel its own and nobody else's. */
+  readonly #cancellable = new Map<string, AbortController>();
+  /** Each session has a server of its own, which only the worker that began the session has. */
+  readonly #own: boolean;
+
+  constructor(host: Host) {
+    this.#host = host;
+    this.#own = host.service.isolation === 'session';
+  }
+
+  /** @throws MeshError */
+  async post(message: RpcMessage, inbound: Inbound): Promise<FastifyReply> {
+    const { reply, principal } = inbound;
+    if (message.kind === 'request' && message.method === 'initialize') {
+      const { text, token } = await initialize(this.#host, message, principal);
+      return reply.header(HEADERS.session, token).type('application/json').send(text);
+    }
+    const elsewhere = message.kind === 'response' ? ClientSession.askedBy(message) : this.#holder(inbound);
+    if (elsewhere !== undefined && (await this.#host.peers.forward(elsewhere, inbound))) return reply;
+    const session = this.#requireSession(inbound);
+    if (message.kind === 'request') return this.#answer(message, session, inbound);
+    this.#take(message, session);
+    return reply.code(202).send();
+  }
+
+  /** A batch of a 2025-03-26 client. @throws MeshError */
+  async postBatch(messages: RpcMessage[], inbound: Inbound): Promise<FastifyReply> {
+    const { request, reply } = inbound;
+    const holder = this.#holder(inbound);
+    if (holder !== undefined && (await this.#host.peers.forward(holder, inbound))) return reply;
+    const session = this.#requireSession(inbound);
+    if (session.claims.protocolVersion !== BATCH_VERSION)
+      throw badBatch(`only clients of ${BATCH_VERSION} send batches`);
+    const requests = messages.filter(message => message.kind === 'request');
+    if (requests.some(({ method }) => method === 'initialize'))
+      throw badBatch('initialize cannot be part of a batch');
+    for (const message of messages) if (message.kind !== 'request') this.#take(message, session);
+    if (requests.length === 0) return reply.code(202).send();
+    const out = this.#replyTo(session, 'null', inbound);
+    const texts = requests.map(message =>
+      this.#respond(message, session, out).catch(fault =>
+        fault instanceof RpcError
+          ? fault.toText(message.idText)
+          : errorText(message.idText, toMeshError(fault), request.id),
+      ),
+    );
+    out.finish(`[${(await Promise.all(texts)).join(',')}]`);
+    return reply;
+  }
+
+  /** The standing stream, or the rest of one that broke. @throws MeshError */
+  async get(inbound: Inbound): Promise<FastifyReply> {
+    const { request, reply } = inbound;
+    if (!accepts(request.headers.accept, 'text/event-stream')) {
+      throw new MeshError('not_acceptable', { detail: 'Accept must list text/event-stream' });
+    }
+    const holder = this.#holder(inbound);
+    if (holder !== undefined && (await this.#host.peers.forward(holder, inbound))) return reply;
+    const session = this.#requireSession(inbound);
+    const open = () => {
+      reply.hijack();
+      return openEventStream(reply.raw, { [HEADERS.callId]: request.id });
+    };
+    const last = request.headers['last-event-id'];
+    if (typeof last === 'string' && this.#host.streams.resume(last, session.claims.id, open)) return reply;
+    this.#listen(session, open());
+    return reply;
+  }
+
+  /** Ends the session. @throws MeshError */
+  async delete(inbound: Inbound): Promise<FastifyReply> {
+    const holder = this.#holder(inbound);
+    if (holder !== undefined && (await this.#host.peers.forward(holder, inbound))) return inbound.reply;
+    const session = this.#requireSession(inbound);
+    this.#host.sessions.end(session);
+    if (this.#own) this.#host.pool.close(session.claims.id);
+    return inbound.reply.code(204).send();
+  }
+
+  /** The worker that has the session's server, when it is another one. */
+  #holder({ request, principal }: Inbound): string | undefined {
+    const token = request.headers[HEADERS.session];
+    if (!this.#own || typeof token !== 'string') return undefined;
+    const claims = this.#host.tokens.read(token, principal);
+    return claims && !this.#host.pool.get(claims.id) ? token.split('.', 1)[0] : undefined;
+  }
+
+  #requireSession({ request, principal }: Inbound): ClientSession {
+    const version = request.headers[HEADERS.protocolVersion];
+    if (version !== undefined && !LEGACY_VERSIONS.includes(String(version))) {
+      const detail = `MCP-Protocol-Version ${String(version)} is not served; use one of ${LEGACY_VERSIONS.join(', ')}`;
+      throw new MeshError('invalid_request', { detail });
+    }
+    const token = request.headers[HEADERS.session];
+    if (typeof token !== 'string') {
+      throw new MeshError('invalid_request', { detail: 'Mcp-Session-Id is missing; initialize first' });
+    }
+    const claims = this.#host.tokens.read(token, principal);
+    const session = claims && this.#host.sessions.of(claims);
+    if (session && (!this.#own || this.#host.pool.get(session.claims.id))) return session;
+    throw new MeshError('unknown_session', { detail: 'initialize again, without Mcp-Session-Id' });
+  }
+
+  /** The shared server, or the session's own. */
+  #upstreamOf(session: ClientSession): LegacyUpstream {
+    const { server, pool } = this.#host;
+    const own = this.#own ? pool.get(session.claims.id) : undefined;
+    if (own?.info) return { upstream: own, info: own.info, exclusive: true, busyLogging: () => false };
+    if (!server.info) throw new MeshError('child_unavailable', { detail: server.reason });
+    return { upstream: server, info: server.info, exclusive: false, busyLogging: () => server.logging };
+  }
+
+  async #answer(message: RpcRequest, session: ClientSession, inbound: Inbound): Promise<FastifyReply> {
+    const out = this.#replyTo(session, message.idText, inbound);
+    try {
+      out.finish(await this.#respond(message, session, out));
+    } catch (fault) {
+      const error = fault instanceof RpcError ? fault : toMeshError(fault);
+      inbound.request.log.warn({ err: error, method: message.method }, 'call failed');
+      out.fail(error);
+    }
+    return inbound.reply;
+  }
+
+  /** The response's text. @throws MeshError, RpcError */
+  async #respond(message: RpcRequest, session: ClientSession, out: McpReply): Promise<string> {
+    const target = this.#upstreamOf(session);
+    const local = answerLocally(message, session, target, this.#host.subscriptions);
+    if (local !== undefined) return local;
+    const key = `${session.claims.id}:${message.idText}`;
+    const aborter = new AbortController();
+    this.#cancellable.set(key, aborter);
+    try {
+      return await callForLegacy(this.#host.relay, target, message, session, out, aborter.signal);
+    } finally {
+      if (this.#cancellable.get(key) === aborter) this.#cancellable.delete(key);
+    }
+  }
+
+  #replyTo({ claims }: ClientSession, idText: string, { request, reply }: Inbound): McpReply {
+    // Older clients choke on the empty event that a resumable stream begins with.
+    const resumable = claims.protocolVersion >= RESUMABLE_SINCE;
+    return createMcpReply(request, reply, {
+      idText,
+      ...(resumable ? { resumable: () => this.#host.streams.create(claims.id) } : {}),
+    });
+  }
+
+  /** A notification or a response of the client's. */
+  #take(message: RpcNotification | RpcResponse, session: ClientSession): void {
+    if (message.kind === 'response') {
+      session.settle(message);
+      return;
+    }
+    const requestId = textAt(message.text, ['params', 'requestId']);
+    if (message.method === 'notifications/cancelled' && requestId !== undefined) {
+      this.#cancellable.get(`${session.claims.id}:${requestId}`)?.abort();
+    }
+    if (message.method === 'notifications/roots/list_changed' && this.#own) {
+      this.#host.pool.get(session.claims.id)?.notify(message.method);
+    }
+  }
+
+  #listen(session: ClientSession, stream: EventStream): void {
+    session.listen(stream);
+    // What a session's own server says comes to its session by itself.
+    if (this.#own) return;
+    const remove = this.#host.subscriptions.add({
+      filter: () => ({
+        toolsListChanged: true,
+        promptsListChanged: true,
+        resourcesListChanged: true,
+        resourceSubscriptions: [...session.subscriptions],
+      }),
+      tell: text => stream.send(text),
+    });
+    stream.onClose(remove);
+  }
+}
+
+function badBatch(detail: string): MeshError {
+  return new MeshError('invalid_request', { detail });
+}

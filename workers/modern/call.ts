@@ -1,0 +1,136 @@
+import { isLogWanted, META, MULTI_ROUND } from '../../mesh/eras.ts';
+import { changeObject } from '../../mesh/json-text.ts';
+import {
+  isObject,
+  progressTokenOf,
+  type RpcNotification,
+  type RpcRequest,
+  resultText,
+} from '../../mesh/jsonrpc.ts';
+import { type ClientProfile, NO_CLIENT, type ServerInfo } from '../connection.ts';
+import type { Host } from '../host.ts';
+import { restoreToken } from '../legacy/call.ts';
+import type { McpReply } from '../reply.ts';
+import { toLegacyRequest, toModernResponse } from '../translate.ts';
+import { Parked } from './parking.ts';
+import type { ModernClient } from './request.ts';
+
+/** A modern client's request on its way. */
+export interface ModernCall {
+  message: RpcRequest;
+  client: ModernClient;
+  principal: string;
+  info: ServerInfo;
+  out: McpReply;
+  /** The client has closed the connection, which is how it cancels. */
+  gone: AbortSignal;
+}
+
+/**
+ * Declared to a legacy server that serves one modern call at a time; what the call's own client lacks is refused when
+ * it is asked for.
+ */
+const ANY_CLIENT: ClientProfile = {
+  ...NO_CLIENT,
+  capabilities: { elicitation: { form: {}, url: {} }, sampling: {}, roots: {} },
+};
+
+/** A modern client's request on a server of either era; resolves with the response's text. @throws MeshError, RpcError */
+export function callForModern(host: Host, call: ModernCall): Promise<string> {
+  if (call.info.era === 'modern') return relayToModern(host, call);
+  const parkable = host.service.isolation !== 'shared' && MULTI_ROUND.has(call.message.method);
+  return parkable ? roundOnLegacy(host, call) : relayToLegacy(host, call);
+}
+
+function relayToModern({ server, relay }: Host, call: ModernCall): Promise<string> {
+  const { message, client, gone } = call;
+  // Logs name no request: a second call that asks for them could not be told from the first.
+  const wantsLogs = client.logLevel !== undefined && !server.logging;
+  const remove = (key: string) => key === META.logLevel && !wantsLogs;
+  const request = { ...message, text: changeObject(message.text, ['params', '_meta'], { remove }) };
+  return relay(server, request, { signal: gone, onNotification: notifierOf(call), wantsLogs });
+}
+
+async function relayToLegacy({ server, relay }: Host, call: ModernCall): Promise<string> {
+  const { message, info, gone } = call;
+  const text = await relay(server, toLegacyRequest(message), {
+    signal: gone,
+    onNotification: notifierOf(call),
+  });
+  return toModernResponse(message.method, text, info);
+}
+
+/** One round of a call that may ask its client: a new call, or one that waited for the answers. */
+async function roundOnLegacy(host: Host, call: ModernCall): Promise<string> {
+  const { message, client, principal, info, gone } = call;
+  const { requestState, inputResponses } = message.params;
+  const current = { onNotification: notifierOf(call), capabilities: client.capabilities };
+  let parked: Parked;
+  if (typeof requestState === 'string') {
+    parked = host.parking.resume(requestState, message, principal);
+    parked.continue(current, isObject(inputResponses) ? inputResponses : {});
+  } else {
+    parked = await startOnLegacy(host, call, current);
+  }
+  const abandon = () => parked.giveUp();
+  gone.addEventListener('abort', abandon, { once: true });
+  const round = await parked.round().finally(() => gone.removeEventListener('abort', abandon));
+  if ('response' in round) {
+    const text = changeObject(round.response, [], { set: { id: message.idText } });
+    return toModernResponse(message.method, text, info);
+  }
+  const result = {
+    resultType: 'input_required',
+    inputRequests: round.questions,
+    requestState: host.parking.park(parked, message, principal),
+    _meta: { [META.serverInfo]: info.serverInfo },
+  };
+  return resultText(message.idText, JSON.stringify(result));
+}
+
+/** On a server of its own for as long as the call lasts: so whatever that server asks is asked by this call. */
+async function startOnLegacy(
+  { pool, relay, subscriptions }: Host,
+  { message, principal }: ModernCall,
+  current: {
+    onNotification(notification: RpcNotification): void;
+    capabilities: ModernClient['capabilities'];
+  },
+): Promise<Parked> {
+  const lease = await pool.lease(principal, {
+    prefer: 'legacy',
+    client: ANY_CLIENT,
+    handlers: { onNotification: notification => subscriptions.publish(notification) },
+  });
+  const ended = new AbortController();
+  const parked = new Parked({ ...current, abort: () => ended.abort() });
+  const response = relay(lease.connection, toLegacyRequest(message), {
+    signal: ended.signal,
+    onNotification: notification => parked.notification(notification),
+    onRequest: (asked, withdrawn) => parked.question(asked, withdrawn),
+  });
+  response.then(
+    () => lease.release(true),
+    // It may still be running: this server is not fit for another call.
+    () => lease.release(false),
+  );
+  parked.follow(response);
+  return parked;
+}
+
+/** Progress and the logs that the request asked for, on its own stream. */
+function notifierOf({ message, client, out }: ModernCall): (notification: RpcNotification) => void {
+  const token = progressTokenOf(message);
+  return notification => {
+    const { method, params } = notification;
+    const { logLevel } = client;
+    if (method === 'notifications/progress') out.send(restoreToken(notification, token));
+    else if (
+      method === 'notifications/message' &&
+      logLevel !== undefined &&
+      isLogWanted(params.level, logLevel)
+    ) {
+      out.send(notification.text);
+    }
+  };
+}

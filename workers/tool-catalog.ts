@@ -1,0 +1,93 @@
+import { createHash } from 'node:crypto';
+import type { RpcResponse } from '../mesh/jsonrpc.ts';
+import { isObject, type JsonObject } from '../mesh/jsonrpc.ts';
+import type { CallOptions } from './multiplexer.ts';
+import { resultOf } from './multiplexer.ts';
+
+/** An argument that a client mirrors in a header `Mcp-Param-<name>` (2026-07-28, custom parameter headers). */
+export interface ParamHeader {
+  /** Lower case, without the prefix. */
+  name: string;
+  /** Keys from the arguments down to the value. */
+  path: string[];
+}
+
+export interface ToolCatalog {
+  /** The headers of a tool; empty for an unknown one. Asks the server at the first use and after a change. */
+  paramHeaders(tool: string): Promise<ParamHeader[]>;
+  /** Hash of all tools with their schemas: instances with equal hashes offer the same. */
+  hash(): Promise<string>;
+  /** The server said that its tools have changed, or is another process. */
+  invalidate(): void;
+}
+
+interface Asks {
+  ask(method: string, params: JsonObject, options: CallOptions): Promise<RpcResponse>;
+}
+
+interface Tools {
+  hash: string;
+  headers: Map<string, ParamHeader[]>;
+}
+
+const TIMEOUT_MS = 10_000;
+const PAGES_MAX = 100;
+const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+const DEPTH_MAX = 20;
+
+/** What the worker must know of its server's tools to check a call: read from `tools/list`, kept until it changes. */
+export function createToolCatalog(server: Asks): ToolCatalog {
+  let known: Promise<Tools> | undefined;
+  const tools = () => {
+    const current = known ?? readTools(server);
+    known = current;
+    current.catch(() => {
+      if (known === current) known = undefined;
+    });
+    return current;
+  };
+  return {
+    async paramHeaders(tool) {
+      // A server that lists no tools has none with headers; its own answer to the call says what is wrong.
+      const headers = (await tools().catch(() => undefined))?.headers;
+      return headers?.get(tool) ?? [];
+    },
+    hash: async () => (await tools()).hash,
+    invalidate() {
+      known = undefined;
+    },
+  };
+}
+
+async function readTools(server: Asks): Promise<Tools> {
+  const hash = createHash('sha256');
+  const headers = new Map<string, ParamHeader[]>();
+  let cursor: unknown;
+  for (let page = 0; page < PAGES_MAX; page += 1) {
+    const params = cursor === undefined ? {} : { cursor };
+    const result = resultOf(await server.ask('tools/list', params, { timeoutMs: TIMEOUT_MS }));
+    if (!isObject(result)) break;
+    const tools = Array.isArray(result.tools) ? result.tools.filter(isObject) : [];
+    hash.update(JSON.stringify(tools));
+    for (const tool of tools) headers.set(String(tool.name), headersOf(tool.inputSchema));
+    cursor = result.nextCursor;
+    if (cursor === undefined) break;
+  }
+  return { hash: hash.digest('hex').slice(0, 16), headers };
+}
+
+/** Valid annotations only: a name of tchar, unique but for case, on a string, integer or boolean below `properties`. */
+function headersOf(schema: unknown): ParamHeader[] {
+  const found: ParamHeader[] = [];
+  const visit = (node: unknown, path: string[]) => {
+    if (!isObject(node) || path.length > DEPTH_MAX) return;
+    const name = node['x-mcp-header'];
+    const scalar = ['string', 'integer', 'boolean'].includes(String(node.type));
+    if (typeof name === 'string' && HEADER_NAME.test(name) && scalar)
+      found.push({ name: name.toLowerCase(), path });
+    if (!isObject(node.properties)) return;
+    for (const [key, child] of Object.entries(node.properties)) visit(child, [...path, key]);
+  };
+  visit(schema, []);
+  return found.filter(({ name }, i) => found.findIndex(other => other.name === name) === i);
+}

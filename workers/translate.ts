@@ -1,0 +1,150 @@
+import { CACHEABLE, isModernMetaKey, META, MODERN_VERSION, RPC } from '../mesh/eras.ts';
+import { changeObject, elementsOf, memberAt } from '../mesh/json-text.ts';
+import { isObject, type JsonObject, type RpcRequest } from '../mesh/jsonrpc.ts';
+import type { ClientProfile, ServerInfo } from './connection.ts';
+
+/**
+ * The same message in the other era. Only what the eras say differently is touched; everything else, unknown members
+ * included, stays as it was written.
+ */
+
+/** How long a list of a legacy server may be kept by its client: not at all, since a change is not always told. */
+const NO_CACHE = { ttlMs: '0', cacheScope: '"private"' };
+const MODERN_ONLY_ERRORS = new Set<number>([
+  RPC.headerMismatch,
+  RPC.missingCapability,
+  RPC.unsupportedVersion,
+]);
+
+/** A modern client's request for a legacy server. */
+export function toLegacyRequest(request: RpcRequest): RpcRequest {
+  let { text } = request;
+  const { _meta: meta } = request.params;
+  if (isObject(meta)) text = changeObject(text, ['params', '_meta'], { remove: isModernMetaKey });
+  if (request.params.inputResponses !== undefined || request.params.requestState !== undefined) {
+    text = changeObject(text, ['params'], {
+      remove: key => key === 'inputResponses' || key === 'requestState',
+    });
+  }
+  return { ...request, text };
+}
+
+/** A legacy server's response for a modern client. */
+export function toModernResponse(method: string, text: string, info: ServerInfo): string {
+  const error = errorOf(text);
+  if (error) return toModernError(text, error);
+  const cache = CACHEABLE.has(method) ? NO_CACHE : {};
+  const listed =
+    method === 'tools/list'
+      ? changeTools(text, tool => changeObject(tool, [], { remove: isExecution }))
+      : text;
+  const named = changeObject(listed, ['result', '_meta'], {
+    set: { [META.serverInfo]: JSON.stringify(info.serverInfo) },
+  });
+  return changeObject(named, ['result'], { set: { resultType: '"complete"', ...cache } });
+}
+
+/** A legacy client's request for a modern server, which is told everything with each request. */
+export function toModernRequest(request: RpcRequest, client: ClientProfile, logLevel?: string): RpcRequest {
+  const set = {
+    [META.protocolVersion]: JSON.stringify(MODERN_VERSION),
+    [META.clientCapabilities]: JSON.stringify(client.capabilities),
+    [META.clientInfo]: JSON.stringify(client.clientInfo),
+    ...(logLevel === undefined ? {} : { [META.logLevel]: JSON.stringify(logLevel) }),
+  };
+  return {
+    ...request,
+    text: changeObject(request.text, ['params', '_meta'], { set, remove: isModernMetaKey }),
+  };
+}
+
+/** A modern server's response for a legacy client. */
+export function toLegacyResponse(method: string, text: string): string {
+  const error = errorOf(text);
+  if (error) return toLegacyError(text, error);
+  let legacy = changeObject(text, ['result'], {
+    remove: key => key === 'resultType' || key === 'ttlMs' || key === 'cacheScope',
+  });
+  if (memberAt(legacy, ['result', '_meta']))
+    legacy = changeObject(legacy, ['result', '_meta'], { remove: isModernMetaKey });
+  if (method === 'tools/list') return changeTools(legacy, wrapOutputSchema);
+  if (method === 'tools/call') return wrapStructuredContent(legacy);
+  return legacy;
+}
+
+/** The `result` of a response that asks the client for something (2026-07-28, multi round-trip requests). */
+export interface InputRequired {
+  inputRequests: Record<string, { method: string; params?: JsonObject }>;
+  requestState?: string;
+}
+
+export function readInputRequired(text: string): InputRequired | undefined {
+  if (!text.includes('"input_required"')) return undefined;
+  const { result } = JSON.parse(text) as { result?: unknown };
+  if (!isObject(result) || result.resultType !== 'input_required') return undefined;
+  const { inputRequests, requestState } = result;
+  return {
+    inputRequests: isObject(inputRequests) ? (inputRequests as InputRequired['inputRequests']) : {},
+    ...(typeof requestState === 'string' ? { requestState } : {}),
+  };
+}
+
+export function errorOf(text: string): { code: number; message: string; data?: unknown } | undefined {
+  const member = memberAt(text, ['error']);
+  return (
+    member &&
+    (JSON.parse(text.slice(member.start, member.end)) as { code: number; message: string; data?: unknown })
+  );
+}
+
+/** -32042 (2025-11-25): the server wants the client to open URLs first; a modern one says so with input_required. */
+function toModernError(text: string, error: { code: number; data?: unknown }): string {
+  if (error.code === RPC.resourceNotFound)
+    return changeObject(text, ['error'], { set: { code: String(RPC.invalidParams) } });
+  const elicitations = isObject(error.data) ? error.data.elicitations : undefined;
+  if (error.code !== RPC.urlElicitation || !Array.isArray(elicitations)) return text;
+  const inputRequests = Object.fromEntries(
+    elicitations
+      .filter(isObject)
+      .map(({ elicitationId: _id, ...params }, i) => [
+        `url_${i + 1}`,
+        { method: 'elicitation/create', params: { ...params, mode: 'url' } },
+      ]),
+  );
+  const result = JSON.stringify({ resultType: 'input_required', inputRequests });
+  return changeObject(text, [], { set: { result }, remove: key => key === 'error' });
+}
+
+function toLegacyError(text: string, error: { code: number }): string {
+  if (!MODERN_ONLY_ERRORS.has(error.code)) return text;
+  return changeObject(text, ['error'], { set: { code: String(RPC.invalidParams) } });
+}
+
+function changeTools(text: string, change: (tool: string) => string): string {
+  const tools = memberAt(text, ['result', 'tools']);
+  if (!tools || text[tools.start] !== '[') return text;
+  const changed = elementsOf(text, tools.start).map(({ start, end }) => change(text.slice(start, end)));
+  return `${text.slice(0, tools.start)}[${changed.join(',')}]${text.slice(tools.end)}`;
+}
+
+/** `execution` belongs to the tasks of 2025-11-25, which a modern client cannot use. */
+function isExecution(key: string): boolean {
+  return key === 'execution';
+}
+
+/** Legacy output is an object; the SDK wraps any other as `{result: …}`, schema and value alike. */
+function wrapOutputSchema(tool: string): string {
+  const schema = memberAt(tool, ['outputSchema']);
+  if (!schema) return tool;
+  const json = tool.slice(schema.start, schema.end);
+  if ((JSON.parse(json) as JsonObject).type === 'object') return tool;
+  const wrapped = `{"type":"object","properties":{"result":${json}},"required":["result"]}`;
+  return changeObject(tool, [], { set: { outputSchema: wrapped } });
+}
+
+function wrapStructuredContent(text: string): string {
+  const content = memberAt(text, ['result', 'structuredContent']);
+  if (!content || text[content.start] === '{') return text;
+  const set = { structuredContent: `{"result":${text.slice(content.start, content.end)}}` };
+  return changeObject(text, ['result'], { set });
+}
