@@ -55,6 +55,10 @@ export const MULTI_ROUND = new Set(['tools/call', 'prompts/get', 'resources/read
 
 export const LOG_LEVELS = ['debug', 'info', 'notice', 'warning', 'error', 'critical', 'alert', 'emergency'];
 
+export function isLogLevel(value: unknown): value is string {
+  return typeof value === 'string' && LOG_LEVELS.includes(value);
+}
+
 /** Whether a log message of one level is wanted by somebody who asked for another and above. */
 export function isLogWanted(level: unknown, wanted: string): boolean {
   return LOG_LEVELS.indexOf(String(level)) >= LOG_LEVELS.indexOf(wanted);

@@ -34,6 +34,7 @@ const CATALOGUE = {
   method_not_allowed: entry(405, INVALID_REQUEST, 'Method not allowed', 'Use a method that Allow names.'),
   not_acceptable: entry(406, INVALID_REQUEST, 'Not acceptable', 'Accept what the detail names.'),
   unsupported_media_type: entry(415, INVALID_REQUEST, 'Unsupported media type', 'Send application/json.'),
+  headers_too_large: entry(431, INVALID_REQUEST, 'Headers too large', 'Send fewer or shorter headers.'),
   too_large: entry(413, INVALID_REQUEST, 'Too large', 'Send less, or raise limits.request_bytes.'),
   cancelled: entry(499, INTERNAL, 'Cancelled by the client', 'Nothing: the client asked for it.'),
   rate_limited: entry(429, INTERNAL, 'Rate limit reached', 'Wait as Retry-After says.'),

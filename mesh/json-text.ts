@@ -49,6 +49,7 @@ export function memberAt(text: string, path: readonly string[]): Member | undefi
   let at = 0;
   let found: Member | undefined;
   for (const key of path) {
+    if (text[skipBlank(text, at)] !== '{') return undefined;
     found = membersOf(text, at).findLast(member => member.key === key);
     if (!found) return undefined;
     at = found.start;
@@ -91,7 +92,7 @@ interface ObjectChange {
  * object that is not there is made when there is something to set.
  */
 export function changeObject(text: string, path: readonly string[], change: ObjectChange): string {
-  const at = path.length === 0 ? 0 : memberAt(text, path)?.start;
+  const at = path.length === 0 ? skipBlank(text, 0) : memberAt(text, path)?.start;
   if (at !== undefined && text[at] === '{') {
     const end = path.length === 0 ? text.length : (memberAt(text, path)?.end ?? text.length);
     return text.slice(0, at) + changeMembers(text, at, change) + text.slice(end);

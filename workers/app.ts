@@ -1,5 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
 import fastify, {
   type FastifyError,
   type FastifyInstance,
@@ -28,6 +30,9 @@ interface AppParts {
 
 /** Kong keeps idle connections for 15 s (kong.conf): a worker that closes first would break a POST (kong.md §5). */
 const KEEP_ALIVE_TIMEOUT_MS = 75_000;
+const REQUEST_TIMEOUT_MS = 120_000;
+/** In bytes of a URL; MCP allows 128 characters, each of which may take nine when it is percent-encoded. */
+const TOOL_NAME_MAX = 2048;
 
 /** Builds the worker's HTTP endpoint; the caller listens. */
 export function buildApp(parts: AppParts): FastifyInstance {
@@ -39,6 +44,13 @@ export function buildApp(parts: AppParts): FastifyInstance {
     bodyLimit: service.limits.request_bytes,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     genReqId: request => acceptCallId(request.headers[HEADERS.callId]) ?? randomUUID(),
+    // Longest time for a request to arrive whole: a body sent byte by byte must not hold its connection for ever.
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    routerOptions: { maxParamLength: TOOL_NAME_MAX },
+    frameworkErrors: (fault, request, reply) => {
+      sendError(fromFastify(fault, service), request, reply);
+    },
+    clientErrorHandler: refuseConnection,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
   }) as unknown as FastifyInstance;
@@ -91,10 +103,26 @@ function fromFastify(fault: FastifyError, service: Service): MeshError {
   if (fault.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
     return new MeshError('unsupported_media_type', { detail: 'Content-Type must be application/json' });
   }
-  if (fault.code?.startsWith('FST_ERR_CTP') || fault.statusCode === 400) {
+  if (fault.code?.startsWith('FST_ERR_CTP') || (fault.statusCode ?? 500) < 500) {
     return new MeshError('invalid_request', { detail: fault.message, cause: fault });
   }
   return toMeshError(fault);
+}
+
+/** What is no HTTP request that a route could answer. */
+function refuseConnection(fault: NodeJS.ErrnoException, socket: Socket): void {
+  if (fault.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const tooLarge = fault.code === 'HPE_HEADER_OVERFLOW';
+  const error = new MeshError(tooLarge ? 'headers_too_large' : 'invalid_request', {
+    detail: 'this is no HTTP request',
+  });
+  const body = JSON.stringify(toProblem(error));
+  const head = `HTTP/1.1 ${error.status} ${STATUS_CODES[error.status]}\r\nconnection: close\r\n`;
+  const type = `content-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n`;
+  socket.end(head + type + body);
 }
 
 /** JSON-RPC on the MCP endpoint, problem details elsewhere. */

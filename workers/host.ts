@@ -10,15 +10,18 @@ import { Parking } from './modern/parking.ts';
 import { createPeers, type Peers } from './peers.ts';
 import { ServerPool } from './pool.ts';
 import { createRelay, type Relay } from './relay.ts';
-import { type ServerState, StdioServer } from './stdio-server.ts';
-import { createSubscriptions, type Subscriptions } from './subscriptions.ts';
-import { createToolCatalog, type ToolCatalog } from './tool-catalog.ts';
+import type { ServerState, StdioServer } from './stdio-server.ts';
+import { Tenants } from './tenants.ts';
+import type { ToolCatalog } from './tool-catalog.ts';
 
 /** What the routes of one worker work with. */
 export interface Host {
   service: Service;
-  /** Shared by all where isolation is `shared`; else it answers for the service: its info, lists and health. */
+  tenants: Tenants;
+  /** The primary server: it stands for the service in info, lists and health. */
   server: StdioServer;
+  /** The primary server's tools. */
+  catalog: ToolCatalog;
   /** Servers of single sessions and calls, where isolation is not `shared`. */
   pool: ServerPool;
   relay: Relay;
@@ -27,11 +30,12 @@ export interface Host {
   streams: ResumableStreams;
   parking: Parking;
   peers: Peers;
-  subscriptions: Subscriptions;
-  catalog: ToolCatalog;
   metrics: WorkerMetrics;
-  /** Requests that are being answered. */
+  /** Ends of the streams that have none of their own (`subscriptions/listen`). */
+  listens: Set<() => void>;
   inFlight(): number;
+  /** Ends the standing streams: their clients open them elsewhere. */
+  endStreams(): void;
   stop(): Promise<void>;
 }
 
@@ -50,49 +54,45 @@ interface HostOptions {
 /** Wires the parts of a worker that know nothing of HTTP. */
 export function createHost({ service, settings, log, consul, keys, owner, onState }: HostOptions): Host {
   const { handshakeTimeoutMs } = settings;
-  const server: StdioServer = new StdioServer({
+  const pool = new ServerPool({ service, log, handshakeTimeoutMs });
+  const tenants = new Tenants({
     service,
     log,
     handshakeTimeoutMs,
     onState(state, reason) {
-      if (state === 'ready') {
-        catalog.invalidate();
-        subscriptions.renew();
-        if (service.isolation !== 'shared') pool.warm();
-      }
+      if (state === 'ready' && service.isolation === 'session') pool.warm();
       onState(state, reason);
     },
-    onNotification(notification) {
-      if (notification.method === 'notifications/tools/list_changed') catalog.invalidate();
-      subscriptions.publish(notification);
-    },
   });
-  const catalog = createToolCatalog(server);
-  const subscriptions = createSubscriptions(server, log);
-  const pool = new ServerPool({ service, log, handshakeTimeoutMs });
+  const { server, catalog } = tenants.primary;
   const metrics = createWorkerMetrics(service.name, server);
   const parking = new Parking({ keys, service: service.name, owner });
   const peers = createPeers({ consul, service: service.service_name, keys, self: owner });
   const sessions = new SessionStore(owner);
+  const listens = new Set<() => void>();
   return {
     service,
+    tenants,
     server,
+    catalog,
     pool,
     metrics,
-    catalog,
-    subscriptions,
     parking,
     peers,
     sessions,
+    listens,
     relay: createRelay(service, metrics),
     tokens: createSessionTokens({ keys, service: service.name, owner }),
     streams: new ResumableStreams(),
-    inFlight: () => server.inFlight + pool.inFlight,
-    async stop() {
+    inFlight: () => tenants.inFlight + pool.inFlight,
+    endStreams() {
       sessions.stop();
+      for (const end of listens) end();
+    },
+    async stop() {
       parking.stop();
       peers.close();
-      await Promise.all([server.stop(), pool.stop()]);
+      await Promise.all([tenants.stop(), pool.stop()]);
     },
   };
 }

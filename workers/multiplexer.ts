@@ -28,6 +28,8 @@ export interface CallOptions {
   onRequest?: ((request: RpcRequest, withdrawn: AbortSignal) => Promise<AnswerMember>) | undefined;
   /** The call asks for logs (2026-07-28). */
   wantsLogs?: boolean;
+  /** The time is the caller's own wish, shorter than the service's: running out of it is no failure of the server. */
+  impatient?: boolean;
 }
 
 interface MultiplexerOptions {
@@ -54,6 +56,8 @@ interface Pending extends CallOptions {
 
 /** An id near the start of an otherwise unread line, as most servers write it. */
 const EARLY_ID = /^\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d+)\s*,/;
+/** How long a server may go on logging for a call that was cancelled. */
+const LATE_LOGS_MS = 60_000;
 const EMPTY_RESULT = '"result":{}';
 
 /**
@@ -65,6 +69,8 @@ export class Multiplexer {
   readonly #pending = new Map<number, Pending>();
   /** Requests of the server's that wait for a client, by their id's JSON text. */
   readonly #asked = new Map<string, AbortController>();
+  /** Calls that asked for logs and were given up: until the server answers them, its logs may be theirs. */
+  readonly #lateLoggers = new Set<number>();
   #lastId = 0;
 
   constructor(options: MultiplexerOptions) {
@@ -75,8 +81,9 @@ export class Multiplexer {
     return this.#pending.size;
   }
 
-  /** Whether a call that asks for logs is open: a second one could not be told from it (2026-07-28 logging). */
+  /** Whether the server may be logging for a call already: another could not be told from it (2026-07-28 logging). */
   get logging(): boolean {
+    if (this.#lateLoggers.size > 0) return true;
     return this.#pending.values().some(pending => pending.wantsLogs === true);
   }
 
@@ -103,7 +110,7 @@ export class Multiplexer {
     const message = this.#parse(line);
     if (message?.kind === 'request') this.#answer(message);
     else if (message?.kind === 'notification') this.#dispatch(message);
-    else if (message && typeof message.id === 'number') this.#pending.get(message.id)?.resolve(message);
+    else if (message && typeof message.id === 'number') this.#settle(message.id, message);
   }
 
   /** A line of the child that was dropped for its length; `head` is how it began. */
@@ -120,6 +127,7 @@ export class Multiplexer {
     for (const pending of [...this.#pending.values()]) pending.reject(error);
     for (const asked of this.#asked.values()) asked.abort();
     this.#asked.clear();
+    this.#lateLoggers.clear();
   }
 
   #send(line: (id: number) => string, options: CallOptions): Promise<RpcResponse> {
@@ -136,6 +144,7 @@ export class Multiplexer {
         };
       };
       const giveUp = (code: 'timeout' | 'cancelled', reason: string) => {
+        if (options.wantsLogs) this.#distrustLogs(id);
         this.notify('notifications/cancelled', { requestId: id, reason });
         pending.reject(new MeshError(code, { detail: reason, delivered: 'unknown' }));
       };
@@ -156,6 +165,18 @@ export class Multiplexer {
       if (!this.#options.write(line(id)))
         pending.reject(new MeshError('child_unavailable', { delivered: 'no' }));
     });
+  }
+
+  #settle(id: number, response: RpcResponse): void {
+    this.#lateLoggers.delete(id);
+    const pending = this.#pending.get(id);
+    const { result, error } = response.value;
+    // MCP's Result is an object; what is built on it must not meet anything else.
+    if (isObject(error ?? result)) pending?.resolve(response);
+    else
+      pending?.reject(
+        new MeshError('protocol_error', { detail: 'the answer is no object', delivered: 'yes' }),
+      );
   }
 
   #answer(request: RpcRequest): void {
@@ -199,9 +220,7 @@ export class Multiplexer {
       this.#options.onNotification(notification);
       return;
     }
-    const owner = this.#options.exclusive
-      ? this.#lastCall()
-      : this.#pending.values().find(call => call.wantsLogs);
+    const owner = this.#options.exclusive ? this.#lastCall() : this.#logger();
     if (owner?.onNotification) owner.onNotification(notification);
     else if (this.#options.exclusive) this.#options.onNotification(notification);
   }
@@ -209,6 +228,18 @@ export class Multiplexer {
   /** On an exclusive server: the call that what the server says now belongs to, or is at least fit to carry it. */
   #lastCall(): Pending | undefined {
     return [...this.#pending.values()].findLast(call => call.onNotification ?? call.onRequest);
+  }
+
+  /** A server that heeds the cancel never answers, so after a while silence has to do. */
+  #distrustLogs(id: number): void {
+    this.#lateLoggers.add(id);
+    setTimeout(() => this.#lateLoggers.delete(id), LATE_LOGS_MS).unref();
+  }
+
+  /** On a shared server: the only call that asked for logs, when none of an earlier one can be among them. */
+  #logger(): Pending | undefined {
+    if (this.#lateLoggers.size > 0) return undefined;
+    return this.#pending.values().find(call => call.wantsLogs);
   }
 
   #parse(line: string): RpcMessage | undefined {

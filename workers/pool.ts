@@ -10,11 +10,14 @@ interface PoolOptions {
   handshakeTimeoutMs: number;
 }
 
-/** A server for one call at a time: whatever it says meanwhile belongs to that call. */
+/** A server for one call alone: whatever it says meanwhile belongs to that call. */
 export interface Lease {
   connection: Connection;
-  /** Gives it back; `reusable` is false when it may still be busy with the call. */
-  release(reusable: boolean): void;
+  /**
+   * Ends the server. It is not used again: what it still has to say, a late log or question, must not reach the
+   * next client.
+   */
+  release(): void;
 }
 
 interface Held {
@@ -33,14 +36,12 @@ const SWEEP_MS = 10_000;
 const RETRY_AFTER_MS = 1000;
 const NO_HANDLERS: ConnectionHandlers = { onNotification: () => {} };
 
-/** Servers that are not shared: one for each legacy session, or one for each call of a modern client. */
+/** Servers that are not shared: one for each legacy session, and one for each call that belongs to no session. */
 export class ServerPool {
   readonly #options: PoolOptions;
   readonly #spares: Held[] = [];
   /** By key: session ids, or `lease:<n>`. */
   readonly #held = new Map<string, Held>();
-  /** Servers between two calls, by principal. */
-  readonly #idle = new Map<string, string[]>();
   readonly #sweeper: NodeJS.Timeout;
   #leases = 0;
   #stopped = false;
@@ -73,33 +74,35 @@ export class ServerPool {
     return held?.connection;
   }
 
-  /** Opens the server of a session under its key. @throws MeshError `queue_full`, and as `Connection.shakeHands` */
-  async open(key: string, wanted: Wanted): Promise<Connection> {
-    return (await this.#take(key, wanted)).connection;
+  /** Opens a server under its key. @throws MeshError `queue_full`, and as `Connection.shakeHands` */
+  async open(key: string, { prefer, client, handlers }: Wanted): Promise<Connection> {
+    const held = this.#spares.shift() ?? this.#spawnWithinLimit();
+    held.handlers.current = handlers;
+    held.lastUsed = Date.now();
+    this.#held.set(key, held);
+    this.warm();
+    try {
+      const timeoutMs = this.#options.handshakeTimeoutMs;
+      await held.connection.shakeHands({ prefer, timeoutMs, ...(client ? { client } : {}) });
+      return held.connection;
+    } catch (error) {
+      this.close(key);
+      throw error;
+    }
   }
 
-  /** A server of the principal's, or a new one, for one call. @throws MeshError as `open` */
-  async lease(principal: string, wanted: Wanted): Promise<Lease> {
-    const waiting = this.#idle.get(principal)?.pop();
-    const key = waiting ?? `lease:${++this.#leases}`;
-    const held = this.#held.get(key) ?? (await this.#take(key, wanted));
-    held.handlers.current = wanted.handlers;
-    held.lastUsed = Date.now();
-    return {
-      connection: held.connection,
-      release: reusable => {
-        held.handlers.current = NO_HANDLERS;
-        held.lastUsed = Date.now();
-        if (!reusable) this.close(key);
-        else if (this.#held.has(key)) this.#idle.set(principal, [...(this.#idle.get(principal) ?? []), key]);
-      },
-    };
+  /** A server for one call. @throws MeshError as `open` */
+  async lease(wanted: Wanted): Promise<Lease> {
+    this.#leases += 1;
+    const key = `lease:${this.#leases}`;
+    const connection = await this.open(key, wanted);
+    return { connection, release: () => this.close(key) };
   }
 
   /** Ends a server. */
   close(key: string): void {
     const held = this.#held.get(key);
-    this.#forget(key);
+    this.#held.delete(key);
     if (held) void held.connection.stop();
   }
 
@@ -109,21 +112,6 @@ export class ServerPool {
     const all = [...this.#held.values(), ...this.#spares.splice(0)];
     this.#held.clear();
     await Promise.all(all.map(({ connection }) => connection.stop()));
-  }
-
-  async #take(key: string, { prefer, client, handlers }: Wanted): Promise<Held> {
-    const held = this.#spares.shift() ?? this.#spawnWithinLimit();
-    held.handlers.current = handlers;
-    this.#held.set(key, held);
-    this.warm();
-    try {
-      const timeoutMs = this.#options.handshakeTimeoutMs;
-      await held.connection.shakeHands({ prefer, timeoutMs, ...(client ? { client } : {}) });
-      return held;
-    } catch (error) {
-      this.close(key);
-      throw error;
-    }
   }
 
   #spawnWithinLimit(): Held {
@@ -152,27 +140,14 @@ export class ServerPool {
   }
 
   #hasRoom(): boolean {
-    if (this.size < this.#options.service.pool.max) return true;
-    const idle = this.#idle.values().find(keys => keys.length > 0)?.[0];
-    if (idle === undefined) return false;
-    this.close(idle);
-    return true;
+    return this.size < this.#options.service.pool.max;
   }
 
   #drop(connection: Connection): void {
     const spare = this.#spares.findIndex(held => held.connection === connection);
     if (spare >= 0) this.#spares.splice(spare, 1);
     const key = this.#held.entries().find(([, held]) => held.connection === connection)?.[0];
-    if (key !== undefined) this.#forget(key);
-  }
-
-  #forget(key: string): void {
-    this.#held.delete(key);
-    for (const [principal, keys] of this.#idle) {
-      const kept = keys.filter(idle => idle !== key);
-      if (kept.length > 0) this.#idle.set(principal, kept);
-      else this.#idle.delete(principal);
-    }
+    if (key !== undefined) this.#held.delete(key);
   }
 
   #sweep(): void {

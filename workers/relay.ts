@@ -1,5 +1,4 @@
-import { createBreaker } from '../mesh/breaker.ts';
-import { MeshError, toMeshError } from '../mesh/errors.ts';
+import { toMeshError } from '../mesh/errors.ts';
 import type { RpcRequest } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
 import type { WorkerMetrics } from './metrics.ts';
@@ -18,26 +17,20 @@ export interface Upstream {
 /** Carries one request to a server and resolves with the text of its response. @throws MeshError */
 export type Relay = (upstream: Upstream, request: RpcRequest, options?: RelayOptions) => Promise<string>;
 
-/** What says that the server itself is in trouble; a caller's cancel or a refused call does not. */
-const FAILURES = new Set(['timeout', 'child_crashed', 'protocol_error']);
-
-/** The way of every call, whichever route it came by: breaker → server, measured. */
+/** The way of every call, whichever route it came by: bounded in time, and measured. */
 export function createRelay(service: Service, metrics: WorkerMetrics): Relay {
-  const { failure_threshold, recovery_timeout } = service.circuit_breaker;
-  const breaker = createBreaker({
-    failureThreshold: failure_threshold,
-    recoveryMs: recovery_timeout * 1000,
-    isFailure: error => error instanceof MeshError && FAILURES.has(error.code),
-  });
   return async (upstream, request, { timeoutMs, ...options } = {}) => {
     const bound = timeoutFor(service, request);
+    const impatient = timeoutMs !== undefined && timeoutMs < bound;
     const started = performance.now();
     const measure = (outcome: string) =>
       metrics.observe(request.method, outcome, (performance.now() - started) / 1000);
     try {
-      const text = await breaker.run(() =>
-        upstream.call(request, { ...options, timeoutMs: Math.min(bound, timeoutMs ?? bound) }),
-      );
+      const text = await upstream.call(request, {
+        ...options,
+        impatient,
+        timeoutMs: impatient ? timeoutMs : bound,
+      });
       measure('ok');
       return text;
     } catch (fault) {

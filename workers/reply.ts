@@ -17,6 +17,8 @@ export interface McpReply {
   /** The answer; `status` only shows while no stream has begun. */
   finish(text: string, status?: number): void;
   fail(error: MeshError | RpcError): void;
+  /** Somebody else answers: nothing more comes from here. */
+  release(): void;
 }
 
 interface McpReplyOptions {
@@ -69,6 +71,10 @@ export function createMcpReply(
   };
 
   return {
+    release() {
+      finished = true;
+      clearTimeout(silence);
+    },
     send(text) {
       if (!streams || finished) return false;
       const stream = open();

@@ -1,8 +1,10 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { type Era, RPC } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
 import { isObject, type RpcRequest, readMessage, textAt } from '../mesh/jsonrpc.ts';
 import { NO_CLIENT } from './connection.ts';
 import type { Host } from './host.ts';
+import type { Upstream } from './relay.ts';
 import { readInputRequired, toLegacyResponse, toModernRequest } from './translate.ts';
 
 /** What `command` may name beside a tool: requests that make sense without a session. */
@@ -16,24 +18,21 @@ const METHODS = new Set([
   'prompts/get',
   'completion/complete',
 ]);
-const INVALID_PARAMS = -32602;
-const METHOD_NOT_FOUND = -32601;
+/** Everybody is the same caller until gateways sign identities. */
+const PRINCIPAL = 'anonymous';
 
 /** Plain REST beside MCP: the answer's body is the result, or problem details (RFC 9457). */
-export function addRestRoutes(app: FastifyInstance, { server, relay }: Host): void {
+export function addRestRoutes(app: FastifyInstance, host: Host): void {
   const run = async (message: RpcRequest, reply: FastifyReply, timeoutMs?: number) => {
-    const modern = server.info?.era === 'modern';
-    const request = modern ? toModernRequest(message, NO_CLIENT) : message;
-    const text = await relay(server, request, timeoutMs === undefined ? {} : { timeoutMs });
-    if (readInputRequired(text)) {
-      throw new MeshError('server_error', {
-        detail: 'the server asks for input, which REST cannot give',
-        delivered: 'yes',
-      });
-    }
-    return reply
-      .type('application/json')
-      .send(resultOf(modern ? toLegacyResponse(message.method, text) : text));
+    const options = timeoutMs === undefined ? {} : { timeoutMs };
+    const text = await withServer(host, async (server, era) => {
+      if (era === 'legacy') return host.relay(server, message, options);
+      return toLegacyResponse(
+        message.method,
+        await host.relay(server, toModernRequest(message, NO_CLIENT), options),
+      );
+    });
+    return reply.type('application/json').send(resultOf(text));
   };
 
   app.post('/execute', (request, reply) => {
@@ -45,6 +44,22 @@ export function addRestRoutes(app: FastifyInstance, { server, relay }: Host): vo
   app.post<{ Params: { tool: string } }>('/tools/:tool', (request, reply) =>
     run(createCall(request.params.tool, bodyText(request) || '{}'), reply),
   );
+}
+
+/** The caller's shared server, or one for this call alone where each client has its own. */
+async function withServer(
+  host: Host,
+  call: (server: Upstream, era: Era) => Promise<string>,
+): Promise<string> {
+  const { server } = await host.tenants.of(PRINCIPAL);
+  const era = server.info?.era ?? 'legacy';
+  if (host.service.isolation !== 'session') return call(server, era);
+  const lease = await host.pool.lease({ prefer: era, handlers: { onNotification: () => {} } });
+  try {
+    return await call(lease.connection, lease.connection.info?.era ?? era);
+  } finally {
+    lease.release();
+  }
 }
 
 interface Execution {
@@ -90,12 +105,18 @@ function createRequest(method: string, paramsText: string): RpcRequest {
 }
 
 function resultOf(responseText: string): string {
+  if (readInputRequired(responseText)) {
+    throw new MeshError('server_error', {
+      detail: 'the server asks for input, which REST cannot give',
+      delivered: 'yes',
+    });
+  }
   const { error } = JSON.parse(responseText) as { error?: { code: number; message: string } };
   if (!error) return textAt(responseText, ['result']) ?? 'null';
   const delivered = 'yes';
   const detail = error.message;
-  if (error.code === INVALID_PARAMS) throw new MeshError('invalid_arguments', { detail, delivered });
-  if (error.code === METHOD_NOT_FOUND) throw new MeshError('invalid_request', { detail, delivered });
+  if (error.code === RPC.invalidParams) throw new MeshError('invalid_arguments', { detail, delivered });
+  if (error.code === RPC.methodNotFound) throw new MeshError('invalid_request', { detail, delivered });
   throw new MeshError('server_error', { detail, delivered });
 }
 

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { type Breaker, createBreaker } from '../mesh/breaker.ts';
 import type { Era } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
 import type { JsonObject, RpcNotification, RpcRequest, RpcResponse } from '../mesh/jsonrpc.ts';
@@ -18,6 +19,8 @@ interface StdioServerOptions {
   onNotification?: (notification: RpcNotification) => void;
 }
 
+/** What says that the server itself is in trouble; a caller's cancel or a refused call does not. */
+const FAILURES = new Set(['timeout', 'child_crashed', 'protocol_error']);
 const BACKOFF_FIRST_MS = 500;
 const BACKOFF_MAX_MS = 30_000;
 const BACKOFF_JITTER = 0.25;
@@ -37,9 +40,18 @@ export class StdioServer {
   #restarts = 0;
   #nextStart: NodeJS.Timeout | undefined;
   #nextStartAt = 0;
+  readonly #breaker: Breaker;
+  /** Faults that say nothing of the server, or were counted: one crash fails many calls and is one failure. */
+  readonly #excused = new WeakSet<object>();
 
   constructor(options: StdioServerOptions) {
     this.#options = options;
+    const { failure_threshold, recovery_timeout } = options.service.circuit_breaker;
+    this.#breaker = createBreaker({
+      failureThreshold: failure_threshold,
+      recoveryMs: recovery_timeout * 1000,
+      isFailure: error => this.#isFailure(error),
+    });
   }
 
   get state(): ServerState {
@@ -101,9 +113,16 @@ export class StdioServer {
     );
   }
 
-  /** @throws MeshError as `Multiplexer.call`, `child_unavailable` while the server is not ready */
-  async call(request: RpcRequest, options: CallOptions): Promise<string> {
-    return this.#ready().call(request, options);
+  /** @throws MeshError as `Multiplexer.call`, `child_unavailable` while the server is not ready, `circuit_open` */
+  call(request: RpcRequest, options: CallOptions): Promise<string> {
+    return this.#breaker.run(async () => {
+      try {
+        return await this.#ready().call(request, options);
+      } catch (error) {
+        if (options.impatient) this.#excused.add(error as object);
+        throw error;
+      }
+    });
   }
 
   /** @throws MeshError as `Multiplexer.ask`, `child_unavailable` while the server is not ready */
@@ -114,7 +133,14 @@ export class StdioServer {
   async stop(): Promise<void> {
     this.#become('stopped', 'worker is stopping');
     clearTimeout(this.#nextStart);
+    this.#breaker.close();
     await this.#connection?.stop();
+  }
+
+  #isFailure(error: unknown): boolean {
+    if (!(error instanceof MeshError) || !FAILURES.has(error.code) || this.#excused.has(error)) return false;
+    this.#excused.add(error);
+    return true;
   }
 
   #ready(): Connection {

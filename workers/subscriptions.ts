@@ -38,11 +38,11 @@ interface Source {
   ask(method: string, params: JsonObject, options: CallOptions): Promise<RpcResponse>;
 }
 
-const CHANGES: Readonly<Record<string, keyof Filter>> = {
-  'notifications/tools/list_changed': 'toolsListChanged',
-  'notifications/prompts/list_changed': 'promptsListChanged',
-  'notifications/resources/list_changed': 'resourcesListChanged',
-};
+const CHANGES = new Map<string, keyof Filter>([
+  ['notifications/tools/list_changed', 'toolsListChanged'],
+  ['notifications/prompts/list_changed', 'promptsListChanged'],
+  ['notifications/resources/list_changed', 'resourcesListChanged'],
+]);
 const ASK_TIMEOUT_MS = 10_000;
 /** An open listen is a call without an end; Node's longest timer stands for "never". */
 const FOREVER_MS = 2_147_483_647;
@@ -57,7 +57,7 @@ export function createSubscriptions(server: Source, log: Logger): Subscriptions 
   let listening = { filter: '', stop: () => {} };
 
   const publish = ({ method, params, text }: RpcNotification) => {
-    const change = CHANGES[method];
+    const change = CHANGES.get(method);
     const bare = withoutSubscriptionId(text, params);
     for (const subscriber of subscribers) {
       const filter = subscriber.filter();
@@ -157,5 +157,8 @@ function honoured(filter: Filter, capabilities: JsonObject): Filter {
 /** The id of our own upstream listen means nothing to a client. */
 function withoutSubscriptionId(text: string, params: JsonObject): string {
   if (!isObject(params._meta) || params._meta[META.subscriptionId] === undefined) return text;
-  return changeObject(text, ['params', '_meta'], { remove: key => key === META.subscriptionId });
+  const path = Object.keys(params._meta).length === 1 ? ['params'] : ['params', '_meta'];
+  return changeObject(text, path, {
+    remove: key => key === META.subscriptionId || (key === '_meta' && path.length === 1),
+  });
 }

@@ -137,7 +137,8 @@ function wrapOutputSchema(tool: string): string {
   const schema = memberAt(tool, ['outputSchema']);
   if (!schema) return tool;
   const json = tool.slice(schema.start, schema.end);
-  if ((JSON.parse(json) as JsonObject).type === 'object') return tool;
+  const parsed: unknown = JSON.parse(json);
+  if (!isObject(parsed) || parsed.type === 'object') return tool;
   const wrapped = `{"type":"object","properties":{"result":${json}},"required":["result"]}`;
   return changeObject(tool, [], { set: { outputSchema: wrapped } });
 }

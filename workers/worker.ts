@@ -93,6 +93,7 @@ export async function startWorker({
     async stop() {
       await registration?.stop();
       draining = true;
+      host.endStreams();
       const deadline = Date.now() + settings.drainDeadlineMs;
       await quiet(app, host, settings.drainIdleMs, deadline);
       await closeConnections(app, deadline);

@@ -120,14 +120,42 @@ describe('bad input is answered with problem details', () => {
   });
 });
 
-test('the breaker opens after so many failures in a row and says when to come back', async t => {
-  const service = scriptedService('', { circuit_breaker: { failure_threshold: 2, recovery_timeout: 30 } });
-  const worker = await startTestWorker(t, service);
-  await ready(worker);
-  const silent = { command: 'silent', timeout_ms: 20 };
-  const codes = [];
-  for (let i = 0; i < 3; i += 1) codes.push((await worker.post('/execute', silent)).json.code);
-  assert.deepEqual(codes, ['timeout', 'timeout', 'circuit_open']);
+describe('the breaker', () => {
+  const circuit_breaker = { failure_threshold: 2, recovery_timeout: 30 };
+
+  test('opens after so many failures in a row and says when to come back', async t => {
+    const worker = await startTestWorker(
+      t,
+      scriptedService('', { circuit_breaker, tool_timeouts: { silent: 20 } }),
+    );
+    await ready(worker);
+    const codes = [];
+    for (let i = 0; i < 3; i += 1)
+      codes.push((await worker.post('/execute', { command: 'silent' })).json.code);
+    assert.deepEqual(codes, ['timeout', 'timeout', 'circuit_open']);
+    const { headers } = await worker.post('/execute', { command: 'echo' });
+    assert.ok(Number(headers.get('retry-after')) > 20);
+  });
+
+  test('is not opened by callers who wait less than the service allows', async t => {
+    const worker = await startTestWorker(t, scriptedService('', { circuit_breaker }));
+    await ready(worker);
+    for (let i = 0; i < 5; i += 1) await worker.post('/execute', { command: 'silent', timeout_ms: 10 });
+    assert.equal((await worker.post('/execute', { command: 'echo' })).status, 200);
+  });
+
+  test('counts a crash once, however many calls were in it', async t => {
+    const worker = await startTestWorker(t, scriptedService('', { circuit_breaker }));
+    await ready(worker);
+    const inside = Array.from({ length: 6 }, () => worker.post('/execute', { command: 'silent' }));
+    const crash = await worker.post('/execute', { command: 'crash' });
+    assert.deepEqual(
+      [...(await Promise.all(inside)), crash].map(({ json }) => json.code),
+      Array(7).fill('child_crashed'),
+    );
+    await ready(worker);
+    assert.equal((await worker.post('/execute', { command: 'echo' })).status, 200);
+  });
 });
 
 test('metrics count calls by method and outcome, and unknown methods as one', async t => {

@@ -12,6 +12,7 @@ import { RpcError } from '../../mesh/rpc-error.ts';
 import type { ServerInfo } from '../connection.ts';
 import type { Relay, RelayOptions, Upstream } from '../relay.ts';
 import type { McpReply } from '../reply.ts';
+import type { Subscriptions } from '../subscriptions.ts';
 import { readInputRequired, toLegacyResponse, toModernRequest } from '../translate.ts';
 import { type ClientSession, requiredCapability } from './client-session.ts';
 
@@ -20,6 +21,7 @@ export interface LegacyUpstream {
   info: ServerInfo;
   /** The session's own server: whatever it says is for this session. */
   exclusive: boolean;
+  subscriptions: Subscriptions;
   /** Whether another call on it gets logs already, which could not be told from ours. */
   busyLogging(): boolean;
 }

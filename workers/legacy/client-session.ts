@@ -11,11 +11,11 @@ import type { EventStream } from '../event-stream.ts';
 import type { AnswerMember } from '../multiplexer.ts';
 import type { SessionClaims } from './session-token.ts';
 
-const NEEDS: Readonly<Record<string, string>> = {
-  'sampling/createMessage': 'sampling',
-  'elicitation/create': 'elicitation',
-  'roots/list': 'roots',
-};
+const NEEDS = new Map([
+  ['sampling/createMessage', 'sampling'],
+  ['elicitation/create', 'elicitation'],
+  ['roots/list', 'roots'],
+]);
 
 /** Where a message to the client can go: false when it cannot. */
 export type Carrier = (text: string) => boolean;
@@ -119,5 +119,5 @@ function memberOf(response: RpcResponse): AnswerMember {
 
 /** The client capability that a request of a server needs (lifecycle, capability negotiation). */
 export function requiredCapability(method: string): string | undefined {
-  return NEEDS[method];
+  return NEEDS.get(method);
 }

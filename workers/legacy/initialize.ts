@@ -18,8 +18,9 @@ export async function initialize(host: Host, message: RpcRequest, principal: str
   const own = host.service.isolation === 'session';
   const client = readClient(message.params);
   const { token, claims } = host.tokens.mint(client, principal);
-  const info = own ? await openOwn(host, claims) : host.server.info;
-  if (!info) throw new MeshError('child_unavailable', { detail: host.server.reason });
+  const { server } = await host.tenants.of(principal);
+  const info = own ? await openOwn(host, claims) : server.info;
+  if (!info) throw new MeshError('child_unavailable', { detail: server.reason });
   return { token, text: resultText(message.idText, JSON.stringify(describe(info, client, own))) };
 }
 

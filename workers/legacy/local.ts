@@ -1,6 +1,5 @@
-import { RPC } from '../../mesh/eras.ts';
+import { isLogLevel, LOG_LEVELS, RPC } from '../../mesh/eras.ts';
 import { isObject, type JsonObject, type RpcRequest, resultText } from '../../mesh/jsonrpc.ts';
-import type { Subscriptions } from '../subscriptions.ts';
 import type { LegacyUpstream } from './call.ts';
 import type { ClientSession } from './client-session.ts';
 
@@ -8,8 +7,7 @@ import type { ClientSession } from './client-session.ts';
 export function answerLocally(
   message: RpcRequest,
   session: ClientSession,
-  { info, exclusive }: LegacyUpstream,
-  subscriptions: Subscriptions,
+  { info, exclusive, subscriptions }: LegacyUpstream,
 ): string | undefined {
   const done = resultText(message.idText, '{}');
   const { method, params } = message;
@@ -18,7 +16,9 @@ export function answerLocally(
   if (exclusive && info.era === 'legacy') return undefined;
   if (method === 'logging/setLevel') {
     if (info.era === 'legacy') return notOffered(message);
-    session.logLevel = String(params.level);
+    if (!isLogLevel(params.level))
+      return refuse(message, RPC.invalidParams, `level must be one of ${LOG_LEVELS.join(', ')}`);
+    session.logLevel = params.level;
     return done;
   }
   if (method !== 'resources/subscribe' && method !== 'resources/unsubscribe') return undefined;
@@ -34,6 +34,10 @@ function hasSubscribe({ resources }: JsonObject): boolean {
 }
 
 function notOffered(message: RpcRequest): string {
-  const error = { code: RPC.methodNotFound, message: `${message.method} is not offered here` };
+  return refuse(message, RPC.methodNotFound, `${message.method} is not offered here`);
+}
+
+function refuse(message: RpcRequest, code: number, text: string): string {
+  const error = { code, message: text };
   return `{"jsonrpc":"2.0","id":${message.idText},"error":${JSON.stringify(error)}}`;
 }

@@ -93,7 +93,7 @@ export class LegacyRoute {
     };
     const last = request.headers['last-event-id'];
     if (typeof last === 'string' && this.#host.streams.resume(last, session.claims.id, open)) return reply;
-    this.#listen(session, open());
+    await this.#listen(session, open());
     return reply;
   }
 
@@ -132,12 +132,20 @@ export class LegacyRoute {
   }
 
   /** The shared server, or the session's own. */
-  #upstreamOf(session: ClientSession): LegacyUpstream {
-    const { server, pool } = this.#host;
+  async #upstreamOf(session: ClientSession): Promise<LegacyUpstream> {
+    const { pool, tenants } = this.#host;
+    const { server, subscriptions } = await tenants.of(session.claims.principal);
     const own = this.#own ? pool.get(session.claims.id) : undefined;
-    if (own?.info) return { upstream: own, info: own.info, exclusive: true, busyLogging: () => false };
+    if (own?.info)
+      return { upstream: own, info: own.info, exclusive: true, subscriptions, busyLogging: () => false };
     if (!server.info) throw new MeshError('child_unavailable', { detail: server.reason });
-    return { upstream: server, info: server.info, exclusive: false, busyLogging: () => server.logging };
+    return {
+      upstream: server,
+      info: server.info,
+      exclusive: false,
+      subscriptions,
+      busyLogging: () => server.logging,
+    };
   }
 
   async #answer(message: RpcRequest, session: ClientSession, inbound: Inbound): Promise<FastifyReply> {
@@ -154,8 +162,8 @@ export class LegacyRoute {
 
   /** The response's text. @throws MeshError, RpcError */
   async #respond(message: RpcRequest, session: ClientSession, out: McpReply): Promise<string> {
-    const target = this.#upstreamOf(session);
-    const local = answerLocally(message, session, target, this.#host.subscriptions);
+    const target = await this.#upstreamOf(session);
+    const local = answerLocally(message, session, target);
     if (local !== undefined) return local;
     const key = `${session.claims.id}:${message.idText}`;
     const aborter = new AbortController();
@@ -191,11 +199,12 @@ export class LegacyRoute {
     }
   }
 
-  #listen(session: ClientSession, stream: EventStream): void {
+  async #listen(session: ClientSession, stream: EventStream): Promise<void> {
     session.listen(stream);
     // What a session's own server says comes to its session by itself.
     if (this.#own) return;
-    const remove = this.#host.subscriptions.add({
+    const { subscriptions } = await this.#host.tenants.of(session.claims.principal);
+    const remove = subscriptions.add({
       filter: () => ({
         toolsListChanged: true,
         promptsListChanged: true,

@@ -106,9 +106,9 @@ function knownCapabilities(capabilities: JsonObject): JsonObject {
   for (const [name, parts] of Object.entries(CAPABILITIES)) {
     const declared = capabilities[name];
     if (!isObject(declared)) continue;
-    known[name] = Object.fromEntries(
-      parts.filter(part => declared[part] !== undefined).map(part => [part, declared[part]]),
-    );
+    // Presence alone: what else a client says there is as long as it likes, and would stand in every header.
+    const present = parts.filter(part => declared[part] !== undefined);
+    known[name] = Object.fromEntries(present.map(part => [part, declared[part] === true ? true : {}]));
   }
   return known;
 }

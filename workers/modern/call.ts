@@ -11,6 +11,7 @@ import { type ClientProfile, NO_CLIENT, type ServerInfo } from '../connection.ts
 import type { Host } from '../host.ts';
 import { restoreToken } from '../legacy/call.ts';
 import type { McpReply } from '../reply.ts';
+import type { Tenant } from '../tenants.ts';
 import { toLegacyRequest, toModernResponse } from '../translate.ts';
 import { Parked } from './parking.ts';
 import type { ModernClient } from './request.ts';
@@ -19,6 +20,7 @@ import type { ModernClient } from './request.ts';
 export interface ModernCall {
   message: RpcRequest;
   client: ModernClient;
+  tenant: Tenant;
   principal: string;
   info: ServerInfo;
   out: McpReply;
@@ -38,12 +40,13 @@ const ANY_CLIENT: ClientProfile = {
 /** A modern client's request on a server of either era; resolves with the response's text. @throws MeshError, RpcError */
 export function callForModern(host: Host, call: ModernCall): Promise<string> {
   if (call.info.era === 'modern') return relayToModern(host, call);
-  const parkable = host.service.isolation !== 'shared' && MULTI_ROUND.has(call.message.method);
+  const parkable = host.service.isolation === 'session' && MULTI_ROUND.has(call.message.method);
   return parkable ? roundOnLegacy(host, call) : relayToLegacy(host, call);
 }
 
-function relayToModern({ server, relay }: Host, call: ModernCall): Promise<string> {
+function relayToModern({ relay }: Host, call: ModernCall): Promise<string> {
   const { message, client, gone } = call;
+  const { server } = call.tenant;
   // Logs name no request: a second call that asks for them could not be told from the first.
   const wantsLogs = client.logLevel !== undefined && !server.logging;
   const remove = (key: string) => key === META.logLevel && !wantsLogs;
@@ -51,9 +54,9 @@ function relayToModern({ server, relay }: Host, call: ModernCall): Promise<strin
   return relay(server, request, { signal: gone, onNotification: notifierOf(call), wantsLogs });
 }
 
-async function relayToLegacy({ server, relay }: Host, call: ModernCall): Promise<string> {
-  const { message, info, gone } = call;
-  const text = await relay(server, toLegacyRequest(message), {
+async function relayToLegacy({ relay }: Host, call: ModernCall): Promise<string> {
+  const { message, info, tenant, gone } = call;
+  const text = await relay(tenant.server, toLegacyRequest(message), {
     signal: gone,
     onNotification: notifierOf(call),
   });
@@ -90,17 +93,17 @@ async function roundOnLegacy(host: Host, call: ModernCall): Promise<string> {
 
 /** On a server of its own for as long as the call lasts: so whatever that server asks is asked by this call. */
 async function startOnLegacy(
-  { pool, relay, subscriptions }: Host,
-  { message, principal }: ModernCall,
+  { pool, relay }: Host,
+  { message, tenant }: ModernCall,
   current: {
     onNotification(notification: RpcNotification): void;
     capabilities: ModernClient['capabilities'];
   },
 ): Promise<Parked> {
-  const lease = await pool.lease(principal, {
+  const lease = await pool.lease({
     prefer: 'legacy',
     client: ANY_CLIENT,
-    handlers: { onNotification: notification => subscriptions.publish(notification) },
+    handlers: { onNotification: notification => tenant.subscriptions.publish(notification) },
   });
   const ended = new AbortController();
   const parked = new Parked({ ...current, abort: () => ended.abort() });
@@ -109,11 +112,7 @@ async function startOnLegacy(
     onNotification: notification => parked.notification(notification),
     onRequest: (asked, withdrawn) => parked.question(asked, withdrawn),
   });
-  response.then(
-    () => lease.release(true),
-    // It may still be running: this server is not fit for another call.
-    () => lease.release(false),
-  );
+  response.then(lease.release, lease.release);
   parked.follow(response);
   return parked;
 }

@@ -1,13 +1,18 @@
 import { META } from '../../mesh/eras.ts';
+import { MeshError } from '../../mesh/errors.ts';
 import { changeObject } from '../../mesh/json-text.ts';
 import { isObject, notificationText, type RpcRequest, resultText } from '../../mesh/jsonrpc.ts';
 import type { Host } from '../host.ts';
 import type { McpReply } from '../reply.ts';
-import type { Filter } from '../subscriptions.ts';
+import type { Filter, Subscriptions } from '../subscriptions.ts';
 
-/** `subscriptions/listen` (2026-07-28): a stream of the changes that the client asked for, until it closes it. */
+/**
+ * `subscriptions/listen` (2026-07-28): a stream of the changes that the client asked for, until it closes it.
+ * @throws MeshError `not_acceptable` when it reads no streams
+ */
 export function listen(
-  { subscriptions }: Host,
+  { listens }: Host,
+  subscriptions: Subscriptions,
   message: RpcRequest,
   out: McpReply,
   closed: AbortSignal,
@@ -15,13 +20,23 @@ export function listen(
   const filter = subscriptions.honoured(readFilter(message.params.notifications));
   const set = { [META.subscriptionId]: message.idText };
   const send = (text: string) => out.send(changeObject(text, ['params', '_meta'], { set }));
-  send(notificationText('notifications/subscriptions/acknowledged', { notifications: filter }));
+  const acknowledged = notificationText('notifications/subscriptions/acknowledged', {
+    notifications: filter,
+  });
+  if (!send(acknowledged))
+    throw new MeshError('not_acceptable', { detail: 'Accept must list text/event-stream' });
   const remove = subscriptions.add({ filter: () => filter, tell: send });
-  closed.addEventListener('abort', remove, { once: true });
+  const end = () => {
+    remove();
+    listens.delete(end);
+    out.finish(endOfListen(message.idText));
+  };
+  listens.add(end);
+  closed.addEventListener('abort', end, { once: true });
 }
 
-/** Ends a listen from our side, as a stopping worker does: a result says that no more will come. */
-export function endOfListen(idText: string): string {
+/** From our side a listen ends with a result, which says that no more will come. */
+function endOfListen(idText: string): string {
   return resultText(idText, `{"resultType":"complete","_meta":{"${META.subscriptionId}":${idText}}}`);
 }
 

@@ -45,9 +45,7 @@ const PARKED_MS = 300_000;
 /** Questions that a server asks together are put to the client together. */
 const SETTLE_MS = 20;
 const PARKED_MAX = 1000;
-const EMPTY_ANSWER: Readonly<Record<string, AnswerMember>> = {
-  'elicitation/create': '"result":{"action":"cancel"}',
-};
+const CANCELLED: AnswerMember = '"result":{"action":"cancel"}';
 
 export class Parking {
   readonly #options: ParkingOptions;
@@ -204,7 +202,11 @@ export class Parked {
   /** Nobody came back: the server hears that its client declined. */
   giveUp(): void {
     for (const { method, answer } of this.#questions.values()) {
-      answer(EMPTY_ANSWER[method] ?? errorMember(RPC.internal, 'the client did not come back'));
+      answer(
+        method === 'elicitation/create'
+          ? CANCELLED
+          : errorMember(RPC.internal, 'the client did not come back'),
+      );
     }
     this.#questions.clear();
     this.#call.abort();

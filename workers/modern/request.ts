@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingHttpHeaders } from 'node:http';
-import { isModernMetaKey, LOG_LEVELS, META, MODERN_VERSION, RPC } from '../../mesh/eras.ts';
+import { isLogLevel, isModernMetaKey, LOG_LEVELS, META, MODERN_VERSION, RPC } from '../../mesh/eras.ts';
 import { isObject, type JsonObject, type RpcRequest } from '../../mesh/jsonrpc.ts';
 import { RpcError } from '../../mesh/rpc-error.ts';
 import type { ParamHeader, ToolCatalog } from '../tool-catalog.ts';
@@ -11,14 +11,15 @@ export interface ModernClient {
   logLevel?: string;
 }
 
-const NAME_OF: Readonly<Record<string, string>> = {
-  'tools/call': 'name',
-  'prompts/get': 'name',
-  'resources/read': 'uri',
-  'tasks/get': 'taskId',
-  'tasks/update': 'taskId',
-  'tasks/cancel': 'taskId',
-};
+/** The parameter that `Mcp-Name` mirrors, by method. */
+const NAME_OF = new Map([
+  ['tools/call', 'name'],
+  ['prompts/get', 'name'],
+  ['resources/read', 'uri'],
+  ['tasks/get', 'taskId'],
+  ['tasks/update', 'taskId'],
+  ['tasks/cancel', 'taskId'],
+]);
 const PARAM_PREFIX = 'mcp-param-';
 const SENTINEL = /^=\?base64\?(.*)\?=$/s;
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
@@ -41,7 +42,7 @@ export function readModernRequest(request: RpcRequest, headers: IncomingHttpHead
   if (typeof version !== 'string') throw badMeta(META.protocolVersion, 'a string');
   if (!isObject(capabilities)) throw badMeta(META.clientCapabilities, 'an object');
   const logLevel = meta[META.logLevel];
-  if (logLevel !== undefined && !LOG_LEVELS.includes(String(logLevel))) {
+  if (logLevel !== undefined && !isLogLevel(logLevel)) {
     throw badMeta(META.logLevel, `one of ${LOG_LEVELS.join(', ')}`);
   }
   compare('MCP-Protocol-Version', headers['mcp-protocol-version'], version);
@@ -53,7 +54,7 @@ export function readModernRequest(request: RpcRequest, headers: IncomingHttpHead
   requireHeader('MCP-Protocol-Version', headers['mcp-protocol-version']);
   requireHeader('Mcp-Method', headers['mcp-method']);
   checkName(request, headers['mcp-name']);
-  return { capabilities, ...(logLevel === undefined ? {} : { logLevel: String(logLevel) }) };
+  return { capabilities, ...(logLevel === undefined ? {} : { logLevel }) };
 }
 
 /** Checks the headers that mirror arguments of a tool. @throws RpcError -32020 */
@@ -83,7 +84,7 @@ function checkParam({ name, path }: ParamHeader, args: unknown, header: string |
 }
 
 function checkName(request: RpcRequest, header: string | string[] | undefined): void {
-  const key = NAME_OF[request.method];
+  const key = NAME_OF.get(request.method);
   if (key === undefined) return;
   requireHeader('Mcp-Name', header);
   const text = decode('Mcp-Name', String(header));

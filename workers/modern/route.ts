@@ -56,29 +56,34 @@ export class ModernRoute {
   async #answer(message: RpcRequest, inbound: Inbound, out: McpReply, gone: AbortSignal): Promise<void> {
     const { request, principal } = inbound;
     const client = readModernRequest(message, request.headers);
-    await checkParamHeaders(message, request.headers, this.#host.catalog);
+    const { tenants } = this.#host;
+    const tenant = await tenants.of(principal);
+    await checkParamHeaders(message, request.headers, tenant.catalog);
     if (REMOVED.has(message.method)) {
       throw new RpcError(404, RPC.methodNotFound, `${message.method} is not a method of ${MODERN_VERSION}`);
     }
-    const { info, reason } = this.#host.server;
+    const { info, reason } = tenant.server;
     if (!info) throw new MeshError('child_unavailable', { detail: reason });
     if (message.method === 'server/discover') {
       out.finish(discover(message, info));
       return;
     }
     if (message.method === 'subscriptions/listen') {
-      listen(this.#host, message, out, gone);
+      listen(this.#host, tenant.subscriptions, message, out, gone);
       return;
     }
-    if (await this.#passOn(message, inbound, info)) return;
-    const text = await callForModern(this.#host, { message, client, principal, info, out, gone });
+    if (await this.#passOn(message, inbound, info)) {
+      out.release();
+      return;
+    }
+    const text = await callForModern(this.#host, { message, client, tenant, principal, info, out, gone });
     out.finish(text, STATUS_OF.get(errorOf(text)?.code ?? 0));
   }
 
   /** A call that waits at another worker is answered there. @throws RpcError on a state that is not ours */
   async #passOn({ params }: RpcRequest, inbound: Inbound, info: ServerInfo): Promise<boolean> {
     const { requestState: state } = params;
-    if (typeof state !== 'string' || info.era === 'modern' || this.#host.service.isolation === 'shared')
+    if (typeof state !== 'string' || info.era === 'modern' || this.#host.service.isolation !== 'session')
       return false;
     return this.#host.peers.forward(this.#host.parking.ownerOf(state, inbound.principal), inbound);
   }
