@@ -65,7 +65,8 @@ export function createHost({ service, settings, log, consul, keys, owner, onStat
     },
   });
   const { server, catalog } = tenants.primary;
-  const metrics = createWorkerMetrics(service.name, server);
+  const inFlight = () => tenants.inFlight + pool.inFlight;
+  const metrics = createWorkerMetrics(service.name, server, inFlight);
   const parking = new Parking({ keys, service: service.name, owner });
   const peers = createPeers({ consul, service: service.service_name, keys, self: owner });
   const sessions = new SessionStore(owner);
@@ -81,10 +82,10 @@ export function createHost({ service, settings, log, consul, keys, owner, onStat
     peers,
     sessions,
     listens,
+    inFlight,
     relay: createRelay(service, metrics),
     tokens: createSessionTokens({ keys, service: service.name, owner }),
     streams: new ResumableStreams(),
-    inFlight: () => tenants.inFlight + pool.inFlight,
     endStreams() {
       sessions.stop();
       for (const end of listens) end();

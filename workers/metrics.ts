@@ -26,7 +26,12 @@ const METHODS = new Set([
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
-export function createWorkerMetrics(service: string, server: StdioServer): WorkerMetrics {
+/** @param inFlight requests inside all servers of the worker, the shared one and others */
+export function createWorkerMetrics(
+  service: string,
+  server: StdioServer,
+  inFlight: () => number,
+): WorkerMetrics {
   const register = new Registry();
   register.setDefaultLabels({ service });
   collectDefaultMetrics({ register, prefix: METRIC_PREFIX });
@@ -43,7 +48,7 @@ export function createWorkerMetrics(service: string, server: StdioServer): Worke
     help: 'Requests inside the MCP server',
     registers,
     collect() {
-      this.set(server.inFlight);
+      this.set(inFlight());
     },
   });
   new Gauge({

@@ -10,6 +10,7 @@ import type { WorkerSettings } from '../mesh/settings.ts';
 import { buildApp } from './app.ts';
 import { createHost, type Host } from './host.ts';
 import { createRegistration, type Registration } from './registration.ts';
+import { type Traffic, watchTraffic } from './traffic.ts';
 
 export interface Worker {
   address: string;
@@ -71,6 +72,7 @@ export async function startWorker({
     }),
     isDraining: () => draining,
   });
+  const traffic = watchTraffic(app.server);
   const listening = await listen(app, address, port === undefined ? service.port_range : [port, port]);
   identity = instanceId(service.name, settings.host, listening);
   log.info({ address, port: listening, instance: identity }, 'worker listens');
@@ -95,8 +97,8 @@ export async function startWorker({
       draining = true;
       host.endStreams();
       const deadline = Date.now() + settings.drainDeadlineMs;
-      await quiet(app, host, settings.drainIdleMs, deadline);
-      await closeConnections(app, deadline);
+      await quiet(host, traffic, settings.drainIdleMs, deadline);
+      await closeConnections(app, traffic, deadline);
       await host.stop();
       consul?.close();
     },
@@ -104,22 +106,17 @@ export async function startWorker({
 }
 
 /** Waits until gateways have stopped sending and what they sent is answered, or until the deadline. */
-async function quiet(app: FastifyInstance, host: Host, idleMs: number, deadline: number): Promise<void> {
-  let lastRequest = Date.now();
-  app.server.on('request', () => {
-    lastRequest = Date.now();
-  });
+async function quiet(host: Host, traffic: Traffic, idleMs: number, deadline: number): Promise<void> {
   while (Date.now() < deadline) {
-    if (host.inFlight() === 0 && Date.now() - lastRequest >= idleMs) return;
+    if (host.inFlight() === 0 && traffic.quietMs >= idleMs) return;
     await delay(DRAIN_POLL_MS);
   }
 }
 
-/** Closes the listener; a connection goes when it is idle, or at the deadline. */
-async function closeConnections(app: FastifyInstance, deadline: number): Promise<void> {
+/** Closes the listener, and the connections as soon as no answer is on its way, or at the deadline. */
+async function closeConnections(app: FastifyInstance, traffic: Traffic, deadline: number): Promise<void> {
   const sweep = setInterval(() => {
-    if (Date.now() < deadline) app.server.closeIdleConnections();
-    else app.server.closeAllConnections();
+    if (traffic.open === 0 || Date.now() >= deadline) app.server.closeAllConnections();
   }, DRAIN_POLL_MS);
   await app.close();
   clearInterval(sweep);

@@ -22,12 +22,15 @@ interface Kept {
 /** How long the rest of an answer waits for its client after its end. */
 const KEEP_MS = 60_000;
 const KEEP_BYTES = 1_000_000;
+/** Of all streams together. */
+const TOTAL_BYTES = 32_000_000;
 const RETRY_MS = 1000;
 const EVENT_ID = /^([\w-]+)_(\d+)$/;
 
 /** Resumable answers of one worker (2025-11-25, resumability): event ids name the stream and the place in it. */
 export class ResumableStreams {
   readonly #kept = new Map<string, Kept>();
+  #bytes = 0;
 
   /** A new stream of a session. */
   create(session: string): ResumableStream {
@@ -39,24 +42,39 @@ export class ResumableStreams {
         kept.stream = stream;
         stream.prime(`${id}_0`, RETRY_MS);
       },
-      send(data) {
-        kept.events.push(data);
-        kept.bytes += data.length;
-        while (kept.bytes > KEEP_BYTES && kept.events.length > 1) {
-          kept.bytes -= kept.events.shift()?.length ?? 0;
-          kept.first += 1;
-        }
+      send: data => {
+        this.#keep(kept, data);
         kept.stream?.send(data, `${id}_${kept.first + kept.events.length - 1}`);
       },
       end: () => {
         kept.ended = true;
         kept.stream?.end();
-        setTimeout(() => this.#kept.delete(id), KEEP_MS).unref();
+        setTimeout(() => this.#forget(id), KEEP_MS).unref();
       },
       get open() {
         return kept.stream?.open ?? false;
       },
     };
+  }
+
+  #keep(kept: Kept, data: string): void {
+    kept.events.push(data);
+    kept.bytes += data.length;
+    this.#bytes += data.length;
+    while (kept.bytes > KEEP_BYTES && kept.events.length > 1) {
+      const dropped = kept.events.shift()?.length ?? 0;
+      kept.bytes -= dropped;
+      this.#bytes -= dropped;
+      kept.first += 1;
+    }
+    if (this.#bytes <= TOTAL_BYTES) return;
+    const ended = this.#kept.entries().find(([, other]) => other.ended)?.[0];
+    if (ended !== undefined) this.#forget(ended);
+  }
+
+  #forget(id: string): void {
+    this.#bytes -= this.#kept.get(id)?.bytes ?? 0;
+    this.#kept.delete(id);
   }
 
   /** Goes on behind `lastEventId` on another connection; false when that stream is not ours, or no longer. */

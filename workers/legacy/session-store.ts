@@ -5,6 +5,7 @@ import type { SessionClaims } from './session-token.ts';
 const IDLE_MS = 300_000;
 const SWEEP_MS = 30_000;
 const ENDED_MAX = 100_000;
+const ACTIVE_MAX = 20_000;
 
 /** The legacy sessions that this worker has to do with just now, and those that it was told to end. */
 export class SessionStore {
@@ -25,8 +26,17 @@ export class SessionStore {
     const known = this.#active.get(claims.id);
     const session = known ?? new ClientSession(claims, this.#owner());
     session.lastUsed = Date.now();
-    if (!known) this.#active.set(claims.id, session);
+    if (!known) this.#add(session);
     return session;
+  }
+
+  /** One that holds nothing makes room; it was never more than a copy of its token. */
+  #add(session: ClientSession): void {
+    if (this.#active.size >= ACTIVE_MAX) {
+      const spare = this.#active.values().find(({ disposable }) => disposable);
+      if (spare) this.#active.delete(spare.claims.id);
+    }
+    this.#active.set(session.claims.id, session);
   }
 
   end(session: ClientSession): void {
