@@ -110,6 +110,11 @@ function changeMembers(text: string, at: number, { set = {}, remove = () => fals
   return `{${parts.join(',')}}`;
 }
 
+/** An object's JSON text from the JSON texts of its members' values. */
+export function objectText(members: Iterable<readonly [key: string, json: string]>): string {
+  return `{${[...members].map(([key, json]) => `${JSON.stringify(key)}:${json}`).join(',')}}`;
+}
+
 /** The text on one line: a raw line break in valid JSON is only ever white space between tokens. */
 export function onOneLine(text: string): string {
   return text.includes('\n') || text.includes('\r') ? text.replace(/[\r\n]+/g, ' ') : text;

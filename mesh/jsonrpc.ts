@@ -59,7 +59,9 @@ export function readBody(source: string, batchMax: number): RpcMessage | RpcMess
 
 /** As `readMessage`, for lines of the child, which is trusted with its own members: duplicates are not looked for. */
 export function readChildMessage(line: string): RpcMessage {
-  return classify(line, parseJson(line));
+  // A carriage return is white space in JSON and the end of a line in an event stream.
+  const text = onOneLine(line);
+  return classify(text, parseJson(text));
 }
 
 /** A request's text under another id and, where it asks for progress, another progress token. */

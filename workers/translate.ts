@@ -1,6 +1,6 @@
 import { CACHEABLE, isModernMetaKey, META, MODERN_VERSION, RPC } from '../mesh/eras.ts';
 import { changeObject, elementsOf, memberAt } from '../mesh/json-text.ts';
-import { isObject, type JsonObject, type RpcRequest } from '../mesh/jsonrpc.ts';
+import { isObject, type RpcRequest, textAt } from '../mesh/jsonrpc.ts';
 import type { ClientProfile, ServerInfo } from './connection.ts';
 
 /**
@@ -72,21 +72,30 @@ export function toLegacyResponse(method: string, text: string): string {
   return legacy;
 }
 
-/** The `result` of a response that asks the client for something (2026-07-28, multi round-trip requests). */
-export interface InputRequired {
-  inputRequests: Record<string, { method: string; params?: JsonObject }>;
-  requestState?: string;
+/** A request that a server wants its client to answer; its params as JSON text. */
+export interface InputRequest {
+  method: string;
+  params: string;
+}
+
+/** A result that asks the client for something (2026-07-28, multi round-trip requests). */
+interface InputRequired {
+  requests: Map<string, InputRequest>;
+  /** To be brought back as it is, as JSON text. */
+  requestState: string | undefined;
 }
 
 export function readInputRequired(text: string): InputRequired | undefined {
   if (!text.includes('"input_required"')) return undefined;
   const { result } = JSON.parse(text) as { result?: unknown };
   if (!isObject(result) || result.resultType !== 'input_required') return undefined;
-  const { inputRequests, requestState } = result;
-  return {
-    inputRequests: isObject(inputRequests) ? (inputRequests as InputRequired['inputRequests']) : {},
-    ...(typeof requestState === 'string' ? { requestState } : {}),
-  };
+  const requests = new Map<string, InputRequest>();
+  for (const [key, request] of Object.entries(isObject(result.inputRequests) ? result.inputRequests : {})) {
+    if (!isObject(request) || typeof request.method !== 'string') continue;
+    const params = textAt(text, ['result', 'inputRequests', key, 'params']) ?? '{}';
+    requests.set(key, { method: request.method, params });
+  }
+  return { requests, requestState: textAt(text, ['result', 'requestState']) };
 }
 
 export function errorOf(text: string): { code: number; message: string; data?: unknown } | undefined {

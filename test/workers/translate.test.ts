@@ -89,10 +89,9 @@ describe('a legacy response for a modern client', () => {
       data: { elicitations: [{ elicitationId: 'e', url: 'https://x', message: 'm', mode: 'url' }] },
     };
     const text = toModernResponse('tools/call', response(`"error":${JSON.stringify(error)}`), info);
-    assert.deepEqual(readInputRequired(text), {
-      inputRequests: {
-        url_1: { method: 'elicitation/create', params: { url: 'https://x', message: 'm', mode: 'url' } },
-      },
+    assert.deepEqual(readInputRequired(text)?.requests.get('url_1'), {
+      method: 'elicitation/create',
+      params: '{"url":"https://x","message":"m","mode":"url"}',
     });
     assert.equal(JSON.parse(text).error, undefined);
   });

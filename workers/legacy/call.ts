@@ -1,5 +1,5 @@
 import { isLogWanted, RPC } from '../../mesh/eras.ts';
-import { changeObject } from '../../mesh/json-text.ts';
+import { changeObject, objectText } from '../../mesh/json-text.ts';
 import {
   isObject,
   progressTokenOf,
@@ -7,13 +7,14 @@ import {
   type RpcRequest,
   readChildMessage,
   rewriteAt,
+  textAt,
 } from '../../mesh/jsonrpc.ts';
 import { RpcError } from '../../mesh/rpc-error.ts';
 import type { ServerInfo } from '../connection.ts';
 import type { Relay, RelayOptions, Upstream } from '../relay.ts';
 import type { McpReply } from '../reply.ts';
 import type { Subscriptions } from '../subscriptions.ts';
-import { readInputRequired, toLegacyResponse, toModernRequest } from '../translate.ts';
+import { type InputRequest, readInputRequired, toLegacyResponse, toModernRequest } from '../translate.ts';
 import { type ClientSession, requiredCapability } from './client-session.ts';
 
 export interface LegacyUpstream {
@@ -59,12 +60,9 @@ export async function callForLegacy(
     });
     const required = readInputRequired(text);
     if (!required) return toLegacyResponse(message.method, text);
-    const responses = await askAll(required.inputRequests, session, out, signal);
-    const state = required.requestState;
-    const set = {
-      inputResponses: JSON.stringify(responses),
-      ...(state === undefined ? {} : { requestState: JSON.stringify(state) }),
-    };
+    const inputResponses = await askAll(required.requests, session, out, signal);
+    const { requestState } = required;
+    const set = { inputResponses, ...(requestState === undefined ? {} : { requestState }) };
     request = { ...request, text: changeObject(request.text, ['params'], { set }) };
   }
   throw new RpcError(200, RPC.internal, `the server asked for input more than ${ROUNDS_MAX} times`);
@@ -76,32 +74,49 @@ export function restoreToken(notification: RpcNotification, token: string | unde
   return rewriteAt(notification.text, ['params', 'progressToken'], token);
 }
 
-/** What a modern server wants of the client, asked as a legacy server would, on the call's own stream. */
+/**
+ * What a modern server wants of the client, asked as a legacy server would, on the call's own stream; the answers as
+ * JSON text by key.
+ */
 async function askAll(
-  requests: Record<string, { method: string; params?: object }>,
+  requests: Map<string, InputRequest>,
   session: ClientSession,
   out: McpReply,
   signal: AbortSignal,
-): Promise<Record<string, unknown>> {
-  const answers = Object.entries(requests).map(async ([key, { method, params = {} }]) => {
-    const capability = requiredCapability(method);
-    if (capability === undefined || !isObject(session.claims.capabilities[capability])) {
-      throw new RpcError(
-        200,
-        RPC.invalidParams,
-        `the server needs ${method}, which the client has not declared`,
-      );
-    }
-    const asked = readChildMessage(JSON.stringify({ jsonrpc: '2.0', id: 0, method, params })) as RpcRequest;
-    const member = JSON.parse(`{${await session.ask(asked, signal, out.send)}}`) as {
-      result?: unknown;
-      error?: { message: string };
-    };
-    if (member.error)
-      throw new RpcError(200, RPC.internal, `the client refused ${method}: ${member.error.message}`);
-    return [key, member.result] as const;
+): Promise<string> {
+  const failed = new AbortController();
+  const withdrawn = AbortSignal.any([signal, failed.signal]);
+  const answers = [...requests].map(async ([key, request]) => {
+    return [key, await askOne(request, session, out, withdrawn)] as const;
   });
-  return Object.fromEntries(await Promise.all(answers));
+  try {
+    return objectText(await Promise.all(answers));
+  } catch (error) {
+    // The call is over: what else was asked for it is withdrawn.
+    failed.abort();
+    throw error;
+  }
+}
+
+async function askOne(
+  { method, params }: InputRequest,
+  session: ClientSession,
+  out: McpReply,
+  withdrawn: AbortSignal,
+) {
+  const capability = requiredCapability(method);
+  if (capability === undefined || !isObject(session.claims.capabilities[capability])) {
+    throw new RpcError(
+      200,
+      RPC.invalidParams,
+      `the server needs ${method}, which the client has not declared`,
+    );
+  }
+  const text = `{"jsonrpc":"2.0","id":0,"method":${JSON.stringify(method)},"params":${params}}`;
+  const member = await session.ask(readChildMessage(text) as RpcRequest, withdrawn, out.send);
+  const answer = textAt(`{${member}}`, ['result']);
+  if (answer === undefined) throw new RpcError(200, RPC.internal, `the client refused ${method}`);
+  return answer;
 }
 
 function isWanted({ method, params }: RpcNotification, session: ClientSession): boolean {

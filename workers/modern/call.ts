@@ -1,12 +1,6 @@
 import { isLogWanted, META, MULTI_ROUND } from '../../mesh/eras.ts';
-import { changeObject } from '../../mesh/json-text.ts';
-import {
-  isObject,
-  progressTokenOf,
-  type RpcNotification,
-  type RpcRequest,
-  resultText,
-} from '../../mesh/jsonrpc.ts';
+import { changeObject, objectText } from '../../mesh/json-text.ts';
+import { progressTokenOf, type RpcNotification, type RpcRequest, resultText } from '../../mesh/jsonrpc.ts';
 import { type ClientProfile, NO_CLIENT, type ServerInfo } from '../connection.ts';
 import type { Host } from '../host.ts';
 import { restoreToken } from '../legacy/call.ts';
@@ -66,12 +60,12 @@ async function relayToLegacy({ relay }: Host, call: ModernCall): Promise<string>
 /** One round of a call that may ask its client: a new call, or one that waited for the answers. */
 async function roundOnLegacy(host: Host, call: ModernCall): Promise<string> {
   const { message, client, principal, info, gone } = call;
-  const { requestState, inputResponses } = message.params;
+  const { requestState } = message.params;
   const current = { onNotification: notifierOf(call), capabilities: client.capabilities };
   let parked: Parked;
   if (typeof requestState === 'string') {
     parked = host.parking.resume(requestState, message, principal);
-    parked.continue(current, isObject(inputResponses) ? inputResponses : {});
+    parked.continue(current, message);
   } else {
     parked = await startOnLegacy(host, call, current);
   }
@@ -82,13 +76,13 @@ async function roundOnLegacy(host: Host, call: ModernCall): Promise<string> {
     const text = changeObject(round.response, [], { set: { id: message.idText } });
     return toModernResponse(message.method, text, info);
   }
-  const result = {
-    resultType: 'input_required',
-    inputRequests: round.questions,
-    requestState: host.parking.park(parked, message, principal),
-    _meta: { [META.serverInfo]: info.serverInfo },
-  };
-  return resultText(message.idText, JSON.stringify(result));
+  const result = objectText([
+    ['resultType', '"input_required"'],
+    ['inputRequests', round.questions],
+    ['requestState', JSON.stringify(host.parking.park(parked, message, principal))],
+    ['_meta', JSON.stringify({ [META.serverInfo]: info.serverInfo })],
+  ]);
+  return resultText(message.idText, result);
 }
 
 /** On a server of its own for as long as the call lasts: so whatever that server asks is asked by this call. */

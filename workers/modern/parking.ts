@@ -1,7 +1,14 @@
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { RPC } from '../../mesh/eras.ts';
 import type { MeshError } from '../../mesh/errors.ts';
-import { isObject, type JsonObject, type RpcNotification, type RpcRequest } from '../../mesh/jsonrpc.ts';
+import { changeObject, memberAt, membersOf, objectText } from '../../mesh/json-text.ts';
+import {
+  isObject,
+  type JsonObject,
+  type RpcNotification,
+  type RpcRequest,
+  textAt,
+} from '../../mesh/jsonrpc.ts';
 import { RpcError } from '../../mesh/rpc-error.ts';
 import { requiredCapability } from '../legacy/client-session.ts';
 import { type AnswerMember, errorMember } from '../multiplexer.ts';
@@ -22,7 +29,8 @@ interface ParkedCall {
 
 interface Question {
   method: string;
-  params: JsonObject;
+  /** As JSON text. */
+  params: string;
   answer(member: AnswerMember): void;
 }
 
@@ -163,7 +171,7 @@ export class Parked {
     this.#asked += 1;
     const key = `q${this.#asked}`;
     return new Promise(answer => {
-      this.#questions.set(key, { method: request.method, params: request.params, answer });
+      this.#questions.set(key, { method: request.method, params: paramsOf(request), answer });
       withdrawn.addEventListener('abort', () => this.#questions.delete(key), { once: true });
       setTimeout(() => this.#wake(), SETTLE_MS);
     });
@@ -174,18 +182,19 @@ export class Parked {
   }
 
   /** The next round's client takes over; its answers go to the server, unknown keys are ignored. */
-  continue(current: Pick<ParkedCall, 'onNotification' | 'capabilities'>, responses: JsonObject): void {
+  continue(current: Pick<ParkedCall, 'onNotification' | 'capabilities'>, retry: RpcRequest): void {
     Object.assign(this.#call, current);
-    for (const [key, value] of Object.entries(responses)) {
+    const responses = memberAt(retry.text, ['params', 'inputResponses']);
+    if (!responses || !isObject(retry.params.inputResponses)) return;
+    for (const { key, start, end } of membersOf(retry.text, responses.start)) {
       const question = this.#questions.get(key);
-      if (!question) continue;
       this.#questions.delete(key);
-      question.answer(`"result":${JSON.stringify(value)}`);
+      question?.answer(`"result":${retry.text.slice(start, end)}`);
     }
   }
 
   /** Resolves with the response, or with what is still asked. @throws MeshError, RpcError as the call failed */
-  async round(): Promise<{ response: string } | { questions: Record<string, JsonObject> }> {
+  async round(): Promise<{ response: string } | { questions: string }> {
     if (this.#response === undefined && this.#questions.size === 0) {
       await new Promise<void>(resolve => {
         this.#wake = resolve;
@@ -212,10 +221,16 @@ export class Parked {
     this.#call.abort();
   }
 
-  #open(): Record<string, JsonObject> {
-    return Object.fromEntries(
-      [...this.#questions].map(([key, { method, params }]) => [key, { method, params: withoutIds(params) }]),
-    );
+  /** The open questions as JSON text, by key. */
+  #open(): string {
+    const open = [...this.#questions].map(([key, { method, params }]) => {
+      const json = objectText([
+        ['method', JSON.stringify(method)],
+        ['params', params],
+      ]);
+      return [key, json] as const;
+    });
+    return objectText(open);
   }
 }
 
@@ -227,9 +242,10 @@ function digestOf({ method, params }: RpcRequest): string {
     .digest('base64url');
 }
 
-/** `elicitationId` and a progress token of the server's own are of the legacy era. */
-function withoutIds({ elicitationId: _id, _meta, ...params }: JsonObject): JsonObject {
-  return params;
+/** `elicitationId` and `_meta`, with a progress token of the server's own, are of the legacy era. */
+function paramsOf(request: RpcRequest): string {
+  const params = textAt(request.text, ['params']) ?? '{}';
+  return changeObject(params, [], { remove: key => key === 'elicitationId' || key === '_meta' });
 }
 
 /** An error, or the result of a tool that failed: after a refused question, that is why. */
