@@ -5,6 +5,7 @@ import type { HostGuard } from '../mesh/host-guard.ts';
 import { errorText } from '../mesh/jsonrpc.ts';
 import { acceptCallId, HEADERS, MCP_PATH, ownerHash } from '../mesh/names.ts';
 import type { Balancer } from './balancer/balancer.ts';
+import { eligible } from './candidates.ts';
 import type { Discovery, KnownService } from './discovery.ts';
 import type { AnswerDecision, Decision, MeshRequest, RouteDecision } from './handoff.ts';
 import { parseRoute, unknownService } from './route.ts';
@@ -40,7 +41,7 @@ export async function decide(request: MeshRequest, parts: AccessParts): Promise<
     if (route.to === 'list') return answer(200, listServices(parts.discovery.list()), callId);
     const service = parts.discovery.find(route.service);
     if (!service) throw unknownService(route.service);
-    if (route.to === 'status') return answer(200, describeStatus(service), callId);
+    if (route.to === 'status') return answer(200, describeStatus(service, parts.balancer), callId);
     rpc = route.rpc;
     return chooseTargets(request, route, service, callId, parts.balancer);
   } catch (fault) {
@@ -55,25 +56,34 @@ function chooseTargets(
   callId: string,
   balancer: Balancer,
 ): RouteDecision {
-  const passing = service.instances.filter(instance => instance.status === 'passing');
-  if (passing.length === 0) throw noHealthyInstance(service);
-  const ranked = ownerFirst(balancer.rank(service.name, passing), request.headers[HEADERS.session]);
-  const chosen = ranked.slice(0, TARGETS_MAX);
+  const instances = eligible(service.instances, request.headers[HEADERS.capability]);
+  if (instances.length === 0) throw noHealthyInstance(service);
+  const choice = { name: service.name, strategy: String(service.definition.load_balancer), instances };
+  const picked = balancer.pick(choice, { key: request.clientIp, now: Date.now() }, TARGETS_MAX);
+  const chosen = ownerFirst(picked, instances, request.headers[HEADERS.session]);
+  const readMs = longestCall(service) + READ_MARGIN_MS;
+  const [first] = chosen;
+  if (first)
+    balancer.lease(callId, first.id, request.method === 'GET' && route.rpc ? 'stream' : 'call', readMs);
   return {
     targets: chosen.map(({ address, port }) => [address, port]),
     path: route.path,
     headers: { [HEADERS.callId]: callId },
-    timeouts: [CONNECT_TIMEOUT_MS, WRITE_TIMEOUT_MS, longestCall(service) + READ_MARGIN_MS],
+    timeouts: [CONNECT_TIMEOUT_MS, WRITE_TIMEOUT_MS, readMs],
     record: { call_id: callId, service: service.name, instances: chosen.map(({ id }) => id) },
     failure: workerLost(callId, route.rpc),
   };
 }
 
 /** A session's owner has what belongs to it at hand; any other instance can serve it, too. */
-function ownerFirst(ranked: Instance[], session: string | undefined): Instance[] {
+function ownerFirst(
+  picked: Instance[],
+  instances: readonly Instance[],
+  session: string | undefined,
+): Instance[] {
   const owner = session?.split('.', 1)[0];
-  const found = owner === undefined ? undefined : ranked.find(instance => ownerHash(instance.id) === owner);
-  return found ? [found, ...ranked.filter(instance => instance !== found)] : ranked;
+  const found = owner === undefined ? undefined : instances.find(({ id }) => ownerHash(id) === owner);
+  return found ? [found, ...picked.filter(instance => instance !== found)].slice(0, TARGETS_MAX) : picked;
 }
 
 function noHealthyInstance(service: KnownService): MeshError {

@@ -19,6 +19,8 @@ export interface Discovery {
 
 interface DiscoveryOptions {
   consul: Consul;
+  /** Called with the ids of all instances when they have changed. */
+  onInstances(ids: ReadonlySet<string>): void;
   /** Called when Consul cannot be read; the last table stays in use. */
   onError(error: Error): void;
 }
@@ -27,7 +29,7 @@ interface DiscoveryOptions {
  * Follows Consul by blocking queries and answers from memory. A service is known by its definition, by its instances,
  * or by both: one without instances is still a service.
  */
-export function createDiscovery({ consul, onError }: DiscoveryOptions): Discovery {
+export function createDiscovery({ consul, onInstances, onError }: DiscoveryOptions): Discovery {
   const instances = new Map<string, Instance[]>();
   const watches = new Map<string, Watch>();
   let definitions = new Map<string, unknown>();
@@ -39,7 +41,8 @@ export function createDiscovery({ consul, onError }: DiscoveryOptions): Discover
   });
 
   const update = () => {
-    table = buildTable(definitions, instances);
+    table = buildTable(definitions, instances, table);
+    onInstances(new Set([...instances.values()].flat().map(({ id }) => id)));
     const complete =
       loaded.services && loaded.definitions && [...watches.keys()].every(name => instances.has(name));
     if (complete) announce();
@@ -92,6 +95,7 @@ export function createDiscovery({ consul, onError }: DiscoveryOptions): Discover
 function buildTable(
   definitions: Map<string, unknown>,
   instances: Map<string, Instance[]>,
+  before: Map<string, KnownService>,
 ): Map<string, KnownService> {
   const table = new Map<string, KnownService>();
   for (const [name, definition] of definitions) {
@@ -101,7 +105,16 @@ function buildTable(
     const name = instance.meta.mcp_server;
     if (name === undefined) continue;
     const known = table.get(name) ?? { name, definition: {}, instances: [] };
-    table.set(name, { ...known, instances: [...known.instances, instance] });
+    known.instances.push(instance);
+    table.set(name, known);
+  }
+  // What is derived from a service's instances is kept by their array, so it stays the same while they do.
+  for (const service of table.values()) {
+    const old = before.get(service.name)?.instances;
+    const same =
+      old?.length === service.instances.length &&
+      old.every((instance, i) => instance === service.instances[i]);
+    if (old && same) service.instances = old;
   }
   return table;
 }

@@ -1,4 +1,5 @@
 import { isObject } from '../mesh/jsonrpc.ts';
+import { type LoadReport, readLoadReport } from '../mesh/load-report.ts';
 
 /** How one request through the gateway ended. */
 export interface Outcome {
@@ -10,6 +11,10 @@ export interface Outcome {
   tried: string[];
   /** Milliseconds from the request's first to the answer's last byte. */
   latencyMs: number;
+  /** Milliseconds until the instance began to answer; undefined when none did. */
+  answeredMs: number | undefined;
+  /** What that instance said of its load. */
+  report: LoadReport | undefined;
 }
 
 /** The outcome of a routed request; undefined for one that the plugin answered itself. */
@@ -26,7 +31,15 @@ export function readOutcome(serialized: string): Outcome | undefined {
     status: numberAt(log.response, 'status'),
     tried: instances.slice(0, tries).map(String),
     latencyMs: numberAt(log.latencies, 'request'),
+    answeredMs: log.source === 'service' || log.upstream_status ? answered(log.latencies) : undefined,
+    report: readLoadReport(log.mesh.load),
   };
+}
+
+/** Kong says -1 when it never came so far. */
+function answered(latencies: unknown): number | undefined {
+  const ms = numberAt(latencies, 'proxy');
+  return ms >= 0 ? ms : undefined;
 }
 
 function numberAt(value: unknown, key: string): number {

@@ -6,7 +6,7 @@ import { decide } from './access.ts';
 import { createBalancer } from './balancer/balancer.ts';
 import { createDiscovery } from './discovery.ts';
 import { type AnswerDecision, DECISION_KEY, type Decision, REQUEST_KEY, readRequest } from './handoff.ts';
-import { readOutcome } from './log.ts';
+import { type Outcome, readOutcome } from './log.ts';
 import { createGatewayMetrics } from './metrics.ts';
 import type { Kong } from './pdk.ts';
 
@@ -39,7 +39,7 @@ export class Plugin {
 
   async log(kong: Kong): Promise<void> {
     const outcome = readOutcome(await kong.log.serialize());
-    if (outcome) gateway?.metrics.observe(outcome);
+    if (outcome && gateway) learn(outcome, gateway);
   }
 }
 
@@ -53,9 +53,11 @@ function startGateway() {
       );
     failing = true;
   };
+  const balancer = createBalancer();
+  const onInstances = (ids: ReadonlySet<string>) => balancer.retain(ids);
   return {
-    discovery: createDiscovery({ consul: createConsul(settings.consul), onError }),
-    balancer: createBalancer(),
+    discovery: createDiscovery({ consul: createConsul(settings.consul), onInstances, onError }),
+    balancer,
     refuseHost: createHostGuard({
       hosts: settings.allowedHosts,
       origins: settings.allowedOrigins,
@@ -63,6 +65,16 @@ function startGateway() {
     }),
     metrics: createGatewayMetrics(settings.metricsPort),
   };
+}
+
+/** How a call went, for the choice of the next one. */
+function learn(outcome: Outcome, { balancer, metrics }: Gateway): void {
+  metrics.observe(outcome);
+  balancer.release(outcome.callId);
+  const answeredBy = outcome.tried.at(-1);
+  const failed = outcome.status >= 500;
+  if (answeredBy === undefined || outcome.answeredMs === undefined) return;
+  balancer.learn(answeredBy, { latencyMs: failed ? undefined : outcome.answeredMs, report: outcome.report });
 }
 
 function missingHandoff(): AnswerDecision {

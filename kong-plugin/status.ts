@@ -1,8 +1,10 @@
 import { MCP_PATH } from '../mesh/names.ts';
+import type { Balancer } from './balancer/balancer.ts';
+import type { Load } from './balancer/load.ts';
 import type { KnownService } from './discovery.ts';
 
-/** Body of `GET /api/v1/mcp/<name>/status`; `load` and `breaker` are null while the gateway has no report of them. */
-export function describeStatus(service: KnownService): object {
+/** Body of `GET /api/v1/mcp/<name>/status`; `load` is null while the gateway knows nothing of it. */
+export function describeStatus(service: KnownService, balancer: Balancer): object {
   return {
     ...summarize(service),
     details: service.instances.map(({ id, address, port, status, reason, meta }) => ({
@@ -10,8 +12,7 @@ export function describeStatus(service: KnownService): object {
       address: `${address.includes(':') ? `[${address}]` : address}:${port}`,
       state: status,
       ...(reason === '' ? {} : { reason }),
-      load: null,
-      breaker: null,
+      ...describeLoad(balancer.load(id)),
       version: meta.version ?? null,
       era: meta.era ?? null,
     })),
@@ -23,6 +24,22 @@ export function listServices(services: KnownService[]): object {
   return {
     services: services.map(service => ({ ...summarize(service), path: `${MCP_PATH}/${service.name}` })),
   };
+}
+
+/** Our own calls there, and what the instance last said of itself. */
+function describeLoad(load: Load | undefined): { load: object | null; breaker: string | null } {
+  if (!load) return { load: null, breaker: null };
+  const now = Date.now();
+  const report = load.report(now);
+  const known = report && {
+    reported_in_flight: report.inFlight,
+    queue_depth: report.queueDepth,
+    cpu: report.cpu,
+    memory: report.memory,
+  };
+  const latency_ms = Math.round(load.latencyMs(now) * 10) / 10;
+  const own = { in_flight: load.inFlight, streams: load.streams, latency_ms };
+  return { load: { ...own, ...known }, breaker: report ? (report.breakerOpen ? 'open' : 'closed') : null };
 }
 
 function summarize({ name, instances, definition }: KnownService) {

@@ -13,12 +13,17 @@ export const METRIC_PREFIX = 'mcp_mesh_';
 
 export const HEADERS = {
   callId: 'x-request-id',
+  capability: 'x-mcp-capability',
   session: 'mcp-session-id',
   protocolVersion: 'mcp-protocol-version',
 } as const;
 
 /** Sub-paths of a service that a worker answers, as pattern and as shown to a caller who missed them. */
 export const WORKER_ROUTES = ['/mcp', '/execute', '/tools', '/tools/<tool>'] as const;
+
+/** A gateway looks through all instances of a service for the owner of each session's request. */
+const ownerHashes = new Map<string, string>();
+const OWNER_HASHES_MAX = 10_000;
 
 const CALL_ID_PATTERN = /^[A-Za-z0-9._:-]{8,128}$/;
 
@@ -34,7 +39,12 @@ export function instanceId(service: string, host: string, port: number): string 
 
 /** Opaque short name of an instance, as it stands in session ids: 48 bits of SHA-256, base64url. */
 export function ownerHash(instance: string): string {
-  return createHash('sha256').update(instance).digest('base64url').slice(0, 8);
+  const known = ownerHashes.get(instance);
+  if (known !== undefined) return known;
+  const hash = createHash('sha256').update(instance).digest('base64url').slice(0, 8);
+  if (ownerHashes.size >= OWNER_HASHES_MAX) ownerHashes.clear();
+  ownerHashes.set(instance, hash);
+  return hash;
 }
 
 /** The caller's id for the call when it is harmless in logs and headers, else undefined. */

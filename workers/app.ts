@@ -13,6 +13,7 @@ import type { Logger } from 'pino';
 import { describeError, errorHeaders, MeshError, toMeshError, toProblem } from '../mesh/errors.ts';
 import type { HostGuard } from '../mesh/host-guard.ts';
 import { errorText } from '../mesh/jsonrpc.ts';
+import { LOAD_HEADER, writeLoadReport } from '../mesh/load-report.ts';
 import { acceptCallId, HEADERS, WORKER_ROUTES } from '../mesh/names.ts';
 import type { Service } from '../mesh/registry.ts';
 import { RpcError } from '../mesh/rpc-error.ts';
@@ -61,7 +62,7 @@ export function buildApp(parts: AppParts): FastifyInstance {
     else done(new MeshError('parse_error', { detail: 'the body is not UTF-8' }));
   });
   app.addHook('onRequest', async (request, reply) => {
-    reply.header(HEADERS.callId, request.id);
+    reply.header(HEADERS.callId, request.id).header(LOAD_HEADER, writeLoadReport(host.load.report()));
     if (isDraining()) reply.header('connection', 'close');
     const refusal = parts.refuseHost(request.headers.host, request.headers.origin);
     if (refusal !== undefined) throw new MeshError('forbidden', { detail: refusal });

@@ -23,6 +23,8 @@ const STDERR_LINE_BYTES = 4096;
 /** A helper process may hold the pipes open after the server itself has ended. */
 const PIPE_GRACE_MS = 200;
 const STOP_STEP_MS = 2000;
+/** Of input that the server has not read yet; beyond it the server is stuck, and more would only fill our memory. */
+const UNREAD_MAX_BYTES = 64 * 1024 * 1024;
 
 /** One run of an MCP stdio server: a process group of its own, never a shell. */
 export class Child {
@@ -33,6 +35,9 @@ export class Child {
   #resolveEnded: () => void = () => {};
   #spawnError: NodeJS.ErrnoException | undefined;
   #exited = false;
+  #stopping = false;
+  /** What the server did to lose its connection to us, while its process lived on. */
+  #broke: string | undefined;
   #corked = false;
 
   constructor(service: Service, handlers: ChildHandlers) {
@@ -66,7 +71,7 @@ export class Child {
   /** Writes one message. False when the process can no longer read it: then it was not delivered. */
   write(line: string): boolean {
     const { stdin } = this.#process;
-    if (this.#exited || !stdin.writable) return false;
+    if (this.#exited || !stdin.writable || stdin.writableLength > UNREAD_MAX_BYTES) return false;
     if (!this.#corked) {
       // All messages of one turn of the event loop leave in one system call.
       this.#corked = true;
@@ -82,6 +87,7 @@ export class Child {
 
   /** Ends the process: stdin, then SIGTERM, then SIGKILL to the whole group (MCP lifecycle, shutdown over stdio). */
   async stop(stepMs = STOP_STEP_MS): Promise<void> {
+    this.#stopping = true;
     this.#process.stdin.end();
     if (await this.#endsWithin(stepMs)) return;
     this.#signal('SIGTERM');
@@ -106,6 +112,9 @@ export class Child {
     child.stderr.on('data', createLineReader({ maxBytes: STDERR_LINE_BYTES, onLine: keep, onTooLong: keep }));
     // A pipe that breaks is the death of the child, which 'exit' reports with its reason.
     for (const pipe of [child.stdin, child.stdout, child.stderr]) pipe.on('error', () => {});
+    // A process that lives on without them can neither be asked nor answer.
+    child.stdout.on('close', () => this.#lost('stdout'));
+    child.stdin.on('close', () => this.#lost('stdin'));
     child.on('error', error => {
       this.#spawnError = error;
       if (child.pid === undefined) this.#finish(null, null);
@@ -115,6 +124,16 @@ export class Child {
       setTimeout(() => this.#finish(code, signal), PIPE_GRACE_MS).unref();
     });
     child.on('close', (code, signal) => this.#finish(code, signal));
+  }
+
+  /** On an ordinary exit the pipes close first: the exit itself, with its code, is waited for. */
+  #lost(pipe: string): void {
+    if (this.#stopping) return;
+    setTimeout(() => {
+      if (this.#exited) return;
+      this.#broke ??= `child closed its ${pipe}`;
+      this.#signal('SIGKILL');
+    }, PIPE_GRACE_MS).unref();
   }
 
   #finish(code: number | null, signal: NodeJS.Signals | null): void {
@@ -132,7 +151,7 @@ export class Child {
       const cure = 'command not found, or cwd does not exist: check both in the registry';
       return `child cannot be started (${missing ? cure : this.#spawnError.message})`;
     }
-    const how = signal ? `child was ended by ${signal}` : `child exits with ${code}`;
+    const how = this.#broke ?? (signal ? `child was ended by ${signal}` : `child exits with ${code}`);
     return last === undefined ? how : `${how}: ${last}`;
   }
 

@@ -1,7 +1,11 @@
-import type { ServerResponse } from 'node:http';
+import type { OutgoingHttpHeaders } from 'node:http';
+import type { FastifyReply } from 'fastify';
 
 /** How often a comment holds an idle stream open; proxies cut a connection after 60 s of silence (Kong's default). */
 export const KEEP_ALIVE_MS = 15_000;
+
+/** Of events that the client has not read yet; one that reads no more must not fill the worker's memory. */
+const UNREAD_MAX_BYTES = 8 * 1024 * 1024;
 
 /** One Server-Sent Events answer (MCP Streamable HTTP); a stream whose client has gone swallows what it is sent. */
 export interface EventStream {
@@ -14,8 +18,11 @@ export interface EventStream {
   onClose(listener: () => void): void;
 }
 
-/** Opens the stream: status and headers leave at once. */
-export function openEventStream(response: ServerResponse, headers: Record<string, string>): EventStream {
+/** Opens the stream as the answer, with the headers that were set: status and headers leave at once. */
+export function openEventStream(reply: FastifyReply): EventStream {
+  const headers = reply.getHeaders() as OutgoingHttpHeaders;
+  reply.hijack();
+  const response = reply.raw;
   response.writeHead(200, {
     ...headers,
     'content-type': 'text/event-stream',
@@ -26,7 +33,10 @@ export function openEventStream(response: ServerResponse, headers: Record<string
   const keepAlive = setInterval(() => response.write(': keep-alive\n\n'), KEEP_ALIVE_MS);
   response.on('close', () => clearInterval(keepAlive));
   const write = (text: string) => {
-    if (!response.destroyed && response.writable) response.write(text);
+    if (response.destroyed || !response.writable) return;
+    // Looked at before the write, so that one answer of any size goes out.
+    if (response.writableLength > UNREAD_MAX_BYTES) response.destroy();
+    else response.write(text);
   };
   return {
     send: (data, id) => write(`${id === undefined ? '' : `id: ${id}\n`}event: message\ndata: ${data}\n\n`),

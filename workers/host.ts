@@ -5,6 +5,7 @@ import type { WorkerSettings } from '../mesh/settings.ts';
 import { ResumableStreams } from './legacy/resumable.ts';
 import { SessionStore } from './legacy/session-store.ts';
 import { createSessionTokens, type SessionTokens } from './legacy/session-token.ts';
+import { createLoadMeter, type LoadMeter } from './load.ts';
 import { createWorkerMetrics, type WorkerMetrics } from './metrics.ts';
 import { Parking } from './modern/parking.ts';
 import { createPeers, type Peers } from './peers.ts';
@@ -31,6 +32,7 @@ export interface Host {
   parking: Parking;
   peers: Peers;
   metrics: WorkerMetrics;
+  load: LoadMeter;
   /** Ends of the streams that have none of their own (`subscriptions/listen`). */
   listens: Set<() => void>;
   inFlight(): number;
@@ -67,6 +69,12 @@ export function createHost({ service, settings, log, consul, keys, owner, onStat
   const { server, catalog } = tenants.primary;
   const inFlight = () => tenants.inFlight + pool.inFlight;
   const metrics = createWorkerMetrics(service.name, server, inFlight);
+  const load = createLoadMeter({
+    memoryLimitMb: service.limits.memory_mb,
+    serverPid: () => server.pid,
+    inFlight,
+    breakerOpen: () => server.breakerOpen,
+  });
   const parking = new Parking({ keys, service: service.name, owner });
   const peers = createPeers({ consul, service: service.service_name, keys, self: owner });
   const sessions = new SessionStore(owner);
@@ -78,12 +86,13 @@ export function createHost({ service, settings, log, consul, keys, owner, onStat
     catalog,
     pool,
     metrics,
+    load,
     parking,
     peers,
     sessions,
     listens,
     inFlight,
-    relay: createRelay(service, metrics),
+    relay: createRelay(service, metrics, load),
     tokens: createSessionTokens({ keys, service: service.name, owner }),
     streams: new ResumableStreams(),
     endStreams() {
@@ -93,6 +102,7 @@ export function createHost({ service, settings, log, consul, keys, owner, onStat
     async stop() {
       parking.stop();
       peers.close();
+      load.stop();
       await Promise.all([tenants.stop(), pool.stop()]);
     },
   };

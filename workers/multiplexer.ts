@@ -245,14 +245,28 @@ export class Multiplexer {
   #parse(line: string): RpcMessage | undefined {
     try {
       return readChildMessage(line);
-    } catch {
+    } catch (error) {
       // Servers print banners and debug output to stdout; a client is expected to skip them.
       this.#options.log.warn(
         { line: line.slice(0, 200) },
         'the server wrote a line that is no JSON-RPC message',
       );
+      this.#refuseAnswer(line, error as Error);
       return undefined;
     }
+  }
+
+  /** What is no message but clearly meant as an answer: its call need not wait until its time is up. */
+  #refuseAnswer(line: string, { message }: Error): void {
+    let value: unknown;
+    try {
+      value = JSON.parse(line);
+    } catch {
+      return;
+    }
+    if (!isObject(value) || value.method !== undefined || typeof value.id !== 'number') return;
+    const detail = `the answer is no JSON-RPC response (${message})`;
+    this.#pending.get(value.id)?.reject(new MeshError('protocol_error', { detail, delivered: 'yes' }));
   }
 }
 

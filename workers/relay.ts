@@ -1,6 +1,7 @@
 import { toMeshError } from '../mesh/errors.ts';
 import type { RpcRequest } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
+import type { LoadMeter } from './load.ts';
 import type { WorkerMetrics } from './metrics.ts';
 import type { CallOptions } from './multiplexer.ts';
 
@@ -18,7 +19,7 @@ export interface Upstream {
 export type Relay = (upstream: Upstream, request: RpcRequest, options?: RelayOptions) => Promise<string>;
 
 /** The way of every call, whichever route it came by: bounded in time, and measured. */
-export function createRelay(service: Service, metrics: WorkerMetrics): Relay {
+export function createRelay(service: Service, metrics: WorkerMetrics, load: LoadMeter): Relay {
   return async (upstream, request, { timeoutMs, ...options } = {}) => {
     const bound = timeoutFor(service, request);
     const impatient = timeoutMs !== undefined && timeoutMs < bound;
@@ -32,6 +33,7 @@ export function createRelay(service: Service, metrics: WorkerMetrics): Relay {
         timeoutMs: impatient ? timeoutMs : bound,
       });
       measure('ok');
+      load.observe(performance.now() - started);
       return text;
     } catch (fault) {
       const error = toMeshError(fault);

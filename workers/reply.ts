@@ -1,7 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { errorHeaders, type MeshError } from '../mesh/errors.ts';
 import { errorText } from '../mesh/jsonrpc.ts';
-import { HEADERS } from '../mesh/names.ts';
 import { RpcError } from '../mesh/rpc-error.ts';
 import { accepts, prefersStream } from './accept.ts';
 import { KEEP_ALIVE_MS, openEventStream } from './event-stream.ts';
@@ -49,8 +48,7 @@ export function createMcpReply(
   let finished = false;
   const open = (): Outlet => {
     if (outlet) return outlet;
-    reply.hijack();
-    const stream = openEventStream(reply.raw, { [HEADERS.callId]: request.id });
+    const stream = openEventStream(reply);
     const kept = resumable?.();
     kept?.attach(stream);
     outlet = kept ?? stream;

@@ -80,6 +80,10 @@ export class StdioServer {
     return this.#connection?.inFlight ?? 0;
   }
 
+  get breakerOpen(): boolean {
+    return this.#breaker.state === 'open';
+  }
+
   get logging(): boolean {
     return this.#connection?.logging ?? false;
   }

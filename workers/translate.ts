@@ -111,7 +111,10 @@ function toModernError(text: string, error: { code: number; data?: unknown }): s
   if (error.code === RPC.resourceNotFound)
     return changeObject(text, ['error'], { set: { code: String(RPC.invalidParams) } });
   const elicitations = isObject(error.data) ? error.data.elicitations : undefined;
-  if (error.code !== RPC.urlElicitation || !Array.isArray(elicitations)) return text;
+  if (error.code !== RPC.urlElicitation) return text;
+  // The code must not be emitted to modern clients, even by a server that forgot to say which URLs.
+  if (!Array.isArray(elicitations))
+    return changeObject(text, ['error'], { set: { code: String(RPC.internal) } });
   const inputRequests = Object.fromEntries(
     elicitations
       .filter(isObject)

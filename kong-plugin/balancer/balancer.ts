@@ -1,23 +1,119 @@
 import type { Instance } from '../../mesh/consul.ts';
+import type { LoadReport } from '../../mesh/load-report.ts';
+import { createAdaptive } from './adaptive.ts';
+import { createIpHash } from './ip-hash.ts';
+import { createLeastConnections } from './least-connections.ts';
+import { Load } from './load.ts';
+import { createRandom } from './random.ts';
 import { createRoundRobin } from './round-robin.ts';
-import type { Strategy } from './strategy.ts';
+import type { Call, Candidate, Strategy } from './strategy.ts';
+import { createWeighted } from './weighted.ts';
 
 export interface Balancer {
-  /** Instances of one service, best first, by the service's strategy. */
-  rank(service: string, instances: readonly Instance[]): Instance[];
+  /** The best instances for a call, best first, by the service's strategy. */
+  pick(service: Choice, call: Call, wanted: number): Instance[];
+  /** A call goes to an instance; it counts there until `release`, or for `ttlMs` when nobody says how it ended. */
+  lease(callId: string, instance: string, kind: 'call' | 'stream', ttlMs: number): void;
+  /** A call has ended. Releasing twice, or one that is not known, does nothing. */
+  release(callId: string): void;
+  /** What an answer told of the instance that gave it. */
+  learn(instance: string, answer: { latencyMs: number | undefined; report: LoadReport | undefined }): void;
+  load(instance: string): Load | undefined;
+  /** Forgets all other instances. */
+  retain(instances: ReadonlySet<string>): void;
 }
 
-/** Keeps one strategy object for each service. */
-export function createBalancer(): Balancer {
-  const strategies = new Map<string, Strategy>();
+export interface Choice {
+  name: string;
+  strategy: string;
+  /** Instances that may take the call; the same array while they are the same. */
+  instances: readonly Instance[];
+}
+
+interface Lease {
+  load: Load;
+  kind: 'call' | 'stream';
+  expires: number;
+}
+
+const STRATEGIES: ReadonlyMap<string, () => Strategy> = new Map([
+  ['ROUND_ROBIN', createRoundRobin],
+  ['LEAST_CONNECTIONS', createLeastConnections],
+  ['WEIGHTED', createWeighted],
+  ['RANDOM', createRandom],
+  ['IP_HASH', createIpHash],
+  ['ADAPTIVE', createAdaptive],
+]);
+const SWEEP_MS = 10_000;
+
+/** Keeps what choosing needs from call to call: one strategy object a service, one load an instance. */
+export function createBalancer(now: () => number = Date.now): Balancer {
+  const strategies = new Map<string, { name: string; strategy: Strategy }>();
+  const loads = new Map<string, Load>();
+  const leases = new Map<string, Lease>();
+  const candidates = new WeakMap<readonly Instance[], Candidate[]>();
+  let sweepAt = now() + SWEEP_MS;
+
+  const strategyOf = ({ name, strategy: wanted }: Choice): Strategy => {
+    const known = strategies.get(name);
+    if (known?.name === wanted) return known.strategy;
+    const strategy = (STRATEGIES.get(wanted) ?? createAdaptive)();
+    strategies.set(name, { name: wanted, strategy });
+    return strategy;
+  };
+  const loadOf = (id: string): Load => {
+    const known = loads.get(id);
+    if (known) return known;
+    const load = new Load();
+    loads.set(id, load);
+    return load;
+  };
+  const candidatesOf = (instances: readonly Instance[]): Candidate[] => {
+    const known = candidates.get(instances);
+    if (known) return known;
+    const made = instances.map(instance => ({ instance, load: loadOf(instance.id) }));
+    candidates.set(instances, made);
+    return made;
+  };
+  const settle = (callId: string, lease: Lease) => {
+    leases.delete(callId);
+    if (lease.kind === 'stream') lease.load.streams -= 1;
+    else lease.load.inFlight -= 1;
+  };
+  /** A log event that never came must not make an instance look busy for ever. */
+  const sweep = () => {
+    if (now() < sweepAt) return;
+    sweepAt = now() + SWEEP_MS;
+    for (const [callId, lease] of leases) if (lease.expires <= now()) settle(callId, lease);
+  };
+
   return {
-    rank(service, instances) {
-      let strategy = strategies.get(service);
-      if (!strategy) {
-        strategy = createRoundRobin();
-        strategies.set(service, strategy);
-      }
-      return strategy.rank(instances);
+    pick(choice, call, wanted) {
+      return strategyOf(choice)
+        .pick(candidatesOf(choice.instances), call, wanted)
+        .map(({ instance }) => instance);
+    },
+    lease(callId, instance, kind, ttlMs) {
+      sweep();
+      const load = loadOf(instance);
+      const before = leases.get(callId);
+      if (before) settle(callId, before);
+      leases.set(callId, { load, kind, expires: now() + ttlMs });
+      if (kind === 'stream') load.streams += 1;
+      else load.inFlight += 1;
+    },
+    release(callId) {
+      const lease = leases.get(callId);
+      if (lease) settle(callId, lease);
+    },
+    learn(instance, { latencyMs, report }) {
+      const load = loadOf(instance);
+      if (report) load.accept(report, now());
+      if (latencyMs !== undefined) load.observe(latencyMs, now());
+    },
+    load: instance => loads.get(instance),
+    retain(instances) {
+      for (const id of loads.keys()) if (!instances.has(id)) loads.delete(id);
     },
   };
 }

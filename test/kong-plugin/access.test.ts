@@ -8,6 +8,7 @@ import { readRequest } from '../../kong-plugin/handoff.ts';
 import { readOutcome } from '../../kong-plugin/log.ts';
 import type { Instance } from '../../mesh/consul.ts';
 import { createHostGuard } from '../../mesh/host-guard.ts';
+import { writeLoadReport } from '../../mesh/load-report.ts';
 import { ownerHash } from '../../mesh/names.ts';
 
 function instance(port: number, status: Instance['status'] = 'passing', reason = ''): Instance {
@@ -176,6 +177,29 @@ describe('what cannot be routed is answered', () => {
   });
 });
 
+test('a caller who asks for a capability gets instances that have it, or all when none has', async () => {
+  const able = { ...instance(2), meta: { ...instance(2).meta, capabilities: 'gpu,python' } };
+  const ask = gatewayOf(instance(1), able, instance(3));
+  const ports = async (capability: string) => {
+    const { targets } = (await ask('/api/v1/mcp/a', {
+      headers: { 'x-mcp-capability': capability },
+    })) as RouteDecision;
+    return targets.map(([, port]) => port).sort();
+  };
+  assert.deepEqual(await ports('python'), [2]);
+  assert.deepEqual(await ports('python, gpu'), [2]);
+  assert.deepEqual(await ports('python,rust'), [1, 2, 3]);
+  assert.deepEqual(await ports(''), [1, 2, 3]);
+});
+
+test('an activator is chosen only when nothing else passes', async () => {
+  const activator = { ...instance(9), meta: { ...instance(9).meta, role: 'activator' } };
+  const targets = async (...instances: Instance[]) =>
+    ((await gatewayOf(...instances)('/api/v1/mcp/a')) as RouteDecision).targets.map(([, port]) => port);
+  assert.deepEqual(await targets(instance(1), activator), [1]);
+  assert.deepEqual(await targets(instance(1, 'critical'), activator), [9]);
+});
+
 test('status works with no healthy instance', async () => {
   const answer = (await gatewayOf(instance(1, 'critical', 'broken'))('/api/v1/mcp/a/status', {
     method: 'GET',
@@ -221,12 +245,31 @@ test('what Lua left is read with its looseness taken out', () => {
 
 test('the log tells who was tried', () => {
   const log = {
-    mesh: { record: { call_id: 'c', service: 'a', instances: ['i1', 'i2', 'i3'] } },
+    mesh: {
+      record: { call_id: 'c', service: 'a', instances: ['i1', 'i2', 'i3'] },
+      load: writeLoadReport({
+        cpu: 0.5,
+        memory: 0.25,
+        inFlight: 3,
+        queueDepth: 1,
+        latencyMs: 8,
+        breakerOpen: false,
+      }),
+    },
+    source: 'service',
     tries: [{ state: 'failed' }, {}],
     response: { status: 200 },
-    latencies: { request: 12 },
+    latencies: { request: 12, proxy: 9 },
   };
-  const want = { callId: 'c', service: 'a', status: 200, tried: ['i1', 'i2'], latencyMs: 12 };
+  const want = {
+    callId: 'c',
+    service: 'a',
+    status: 200,
+    tried: ['i1', 'i2'],
+    latencyMs: 12,
+    answeredMs: 9,
+    report: { cpu: 0.5, memory: 0.25, inFlight: 3, queueDepth: 1, latencyMs: 8, breakerOpen: false },
+  };
   assert.deepEqual(readOutcome(JSON.stringify(log)), want);
   assert.equal(readOutcome(JSON.stringify({ ...log, mesh: undefined })), undefined);
 });

@@ -27,7 +27,7 @@ async function setUp(t: TestContext): Promise<{ consul: Consul; discovery: Disco
   const consul = createConsul({ url });
   t.after(consul.close);
   const reader = createConsul({ url });
-  const discovery = createDiscovery({ consul: reader, onError: () => {} });
+  const discovery = createDiscovery({ consul: reader, onInstances: () => {}, onError: () => {} });
   t.after(() => {
     discovery.close();
     reader.close();
@@ -85,7 +85,7 @@ test('ready resolves once all that Consul has is known', async t => {
   const consul = createConsul({ url });
   t.after(consul.close);
   for (let port = 1; port <= 5; port += 1) await consul.register(registration(`s${port}`, port));
-  const discovery = createDiscovery({ consul, onError: () => {} });
+  const discovery = createDiscovery({ consul, onInstances: () => {}, onError: () => {} });
   t.after(() => discovery.close());
   await discovery.ready(10_000);
   assert.deepEqual(
@@ -97,7 +97,7 @@ test('ready resolves once all that Consul has is known', async t => {
 test('without Consul, ready gives up and the error is reported', async t => {
   const errors: Error[] = [];
   const consul = createConsul({ url: 'http://127.0.0.1:1' });
-  const discovery = createDiscovery({ consul, onError: error => errors.push(error) });
+  const discovery = createDiscovery({ consul, onInstances: () => {}, onError: error => errors.push(error) });
   t.after(() => {
     discovery.close();
     consul.close();

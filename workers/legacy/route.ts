@@ -87,10 +87,7 @@ export class LegacyRoute {
     const holder = this.#holder(inbound);
     if (holder !== undefined && (await this.#host.peers.forward(holder, inbound))) return reply;
     const session = this.#requireSession(inbound);
-    const open = () => {
-      reply.hijack();
-      return openEventStream(reply.raw, { [HEADERS.callId]: request.id });
-    };
+    const open = () => openEventStream(reply);
     const last = request.headers['last-event-id'];
     if (typeof last === 'string' && this.#host.streams.resume(last, session.claims.id, open)) return reply;
     await this.#listen(session, open());

@@ -1,0 +1,41 @@
+import { anyOf, type Candidate, type Random, type Strategy, withFallbacks } from './strategy.ts';
+
+/** From this share of its memory on, an instance is spared. */
+const MEMORY_FROM = 0.8;
+const MEMORY_SLOPE = 20;
+
+/**
+ * Two at random, the cheaper one: how long a call would likely take there, by its recent latency and the calls before
+ * it, and how short of memory it is. Two choices, not the best of all: gateways with the same old reports would all
+ * find the same best one.
+ */
+export function createAdaptive(random: Random = Math.random): Strategy {
+  return {
+    pick(candidates, { now }, wanted) {
+      if (candidates.length === 0) return [];
+      const first = anyOf(candidates, random);
+      const second = another(candidates, first, random);
+      return withFallbacks(
+        costOf(second, now) < costOf(first, now) ? second : first,
+        candidates,
+        wanted,
+        random,
+      );
+    },
+  };
+}
+
+/** Milliseconds, more or less. */
+export function costOf({ load }: Candidate, now: number): number {
+  const report = load.report(now);
+  const pressure = 1 + MEMORY_SLOPE * Math.max(0, (report?.memory ?? 0) - MEMORY_FROM);
+  const waiting = load.inFlight + (report?.queueDepth ?? 0) + 1;
+  return load.latencyMs(now) * waiting * pressure * (report?.breakerOpen ? 100 : 1);
+}
+
+function another(candidates: readonly Candidate[], first: Candidate, random: Random): Candidate {
+  if (candidates.length === 1) return first;
+  const at = Math.floor(random() * (candidates.length - 1));
+  const drawn = candidates[at] as Candidate;
+  return drawn === first ? (candidates.at(-1) as Candidate) : drawn;
+}
