@@ -10,9 +10,6 @@ export const LEGACY_VERSIONS: readonly string[] = ['2025-11-25', '2025-06-18', '
 export const [LATEST_LEGACY_VERSION = ''] = LEGACY_VERSIONS;
 export const MODERN_VERSION = '2026-07-28';
 
-/** What a client that names no version in its headers is taken to speak (2025-06-18, transports). */
-export const DEFAULT_VERSION = '2025-03-26';
-
 const PREFIX = 'io.modelcontextprotocol/';
 
 /** Keys of `_meta` that belong to the modern era. */

@@ -44,7 +44,7 @@ const limits = z.strictObject({
   processes: positive.default(64).describe('Processes in its group (later).'),
   request_bytes: positive.default(8_388_608).describe('Largest request body; beyond it 413.'),
   line_bytes: positive.default(16_777_216).describe('Longest line from the server; a longer one is dropped.'),
-  batch: positive.default(20).describe('Messages in a 2025-03-26 batch (later).'),
+  batch: positive.default(20).describe('Messages in a 2025-03-26 batch.'),
 });
 
 const recycle = z.strictObject({
@@ -72,11 +72,8 @@ const tunable = {
     .describe('How many workers, or a range.'),
   health_check: z.string().startsWith('/').default('/health').describe("Path of Consul's HTTP check."),
   tags: z.array(z.string()).default([]).describe('Consul tags beside "mcp".'),
-  capabilities: z.array(z.string()).default([]).describe('What X-MCP-Capability may ask for (later).'),
-  load_balancer: z
-    .enum(LOAD_BALANCERS)
-    .default('ADAPTIVE')
-    .describe('How instances are chosen (later: all but round robin).'),
+  capabilities: z.array(z.string()).default([]).describe('What X-MCP-Capability may ask for.'),
+  load_balancer: z.enum(LOAD_BALANCERS).default('ADAPTIVE').describe('How gateways choose an instance.'),
   weight: positive.max(65535).default(100).describe('Consul weight of an instance.'),
   circuit_breaker: breaker.prefault({}).describe('Breaker round the server.'),
   isolation: z.enum(['shared', 'session', 'principal']).default('shared').describe('Who shares one server.'),
