@@ -62,7 +62,7 @@ ready
 }
 
 async function stateOf(url: string, service: string): Promise<ServiceState> {
-  const unknown = { service, instances: 0, healthy: 0, reasons: [] };
+  const unknown = { service, instances: 0, healthy: 0, reasons: ['no worker has registered yet'] };
   try {
     const response = await fetch(`${url}${MCP_PATH}/${service}/status`);
     if (!response.ok) return unknown;

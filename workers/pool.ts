@@ -22,18 +22,23 @@ export interface Lease {
 
 interface Held {
   connection: Connection;
+  watched: () => boolean;
   handlers: { current: ConnectionHandlers };
   lastUsed: number;
 }
 
 interface Wanted {
   prefer: Era;
+  /** Whether its client would notice if the server went: it has a stream open. */
+  watched?: () => boolean;
   client?: ClientProfile;
   handlers: ConnectionHandlers;
 }
 
 const SWEEP_MS = 10_000;
 const RETRY_AFTER_MS = 1000;
+/** A session that was used more lately than this is not taken from its client, even when the pool is full. */
+const UNUSED_MS = 1000;
 const NO_HANDLERS: ConnectionHandlers = { onNotification: () => {} };
 
 /** Servers that are not shared: one for each legacy session, and one for each call that belongs to no session. */
@@ -75,9 +80,10 @@ export class ServerPool {
   }
 
   /** Opens a server under its key. @throws MeshError `queue_full`, and as `Connection.shakeHands` */
-  async open(key: string, { prefer, client, handlers }: Wanted): Promise<Connection> {
+  async open(key: string, { prefer, client, handlers, watched = () => false }: Wanted): Promise<Connection> {
     const held = this.#spares.shift() ?? this.#spawnWithinLimit();
     held.handlers.current = handlers;
+    held.watched = watched;
     held.lastUsed = Date.now();
     this.#held.set(key, held);
     this.warm();
@@ -115,6 +121,7 @@ export class ServerPool {
   }
 
   #spawnWithinLimit(): Held {
+    if (!this.#hasRoom()) this.#evict();
     if (this.#hasRoom()) return this.#spawn();
     const detail = `all ${this.#options.service.pool.max} servers of this worker are taken (pool.max)`;
     throw new MeshError('queue_full', { detail, delivered: 'no', retryAfterMs: RETRY_AFTER_MS });
@@ -136,7 +143,17 @@ export class ServerPool {
         this.#drop(connection);
       },
     });
-    return { connection, handlers, lastUsed: Date.now() };
+    return { connection, handlers, watched: () => false, lastUsed: Date.now() };
+  }
+
+  /** Many clients leave without a word: the one that was unused for the longest time makes room. */
+  #evict(): void {
+    let oldest: [string, Held] | undefined;
+    for (const [key, held] of this.#held) {
+      if (held.connection.inFlight > 0 || held.watched()) continue;
+      if (!oldest || held.lastUsed < oldest[1].lastUsed) oldest = [key, held];
+    }
+    if (oldest && Date.now() - oldest[1].lastUsed >= UNUSED_MS) this.close(oldest[0]);
   }
 
   #hasRoom(): boolean {

@@ -1,5 +1,5 @@
 import { CACHEABLE, isModernMetaKey, META, MODERN_VERSION, RPC } from '../mesh/eras.ts';
-import { changeObject, elementsOf, memberAt } from '../mesh/json-text.ts';
+import { changeObject, elementsOf, memberAt, membersOf } from '../mesh/json-text.ts';
 import { isObject, type RpcRequest, textAt } from '../mesh/jsonrpc.ts';
 import type { ClientProfile, ServerInfo } from './connection.ts';
 
@@ -65,8 +65,7 @@ export function toLegacyResponse(method: string, text: string): string {
   let legacy = changeObject(text, ['result'], {
     remove: key => key === 'resultType' || key === 'ttlMs' || key === 'cacheScope',
   });
-  if (memberAt(legacy, ['result', '_meta']))
-    legacy = changeObject(legacy, ['result', '_meta'], { remove: isModernMetaKey });
+  if (memberAt(legacy, ['result', '_meta'])) legacy = withoutModernMeta(legacy);
   if (method === 'tools/list') return changeTools(legacy, wrapOutputSchema);
   if (method === 'tools/call') return wrapStructuredContent(legacy);
   return legacy;
@@ -104,6 +103,15 @@ export function errorOf(text: string): { code: number; message: string; data?: u
     member &&
     (JSON.parse(text.slice(member.start, member.end)) as { code: number; message: string; data?: unknown })
   );
+}
+
+/** `_meta` goes altogether when nothing of it is left. */
+function withoutModernMeta(text: string): string {
+  const meta = memberAt(text, ['result', '_meta']);
+  if (!meta || text[meta.start] !== '{') return text;
+  const left = membersOf(text, meta.start).some(({ key }) => !isModernMetaKey(key));
+  if (left) return changeObject(text, ['result', '_meta'], { remove: isModernMetaKey });
+  return changeObject(text, ['result'], { remove: key => key === '_meta' });
 }
 
 /** -32042 (2025-11-25): the server wants the client to open URLs first; a modern one says so with input_required. */

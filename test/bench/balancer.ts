@@ -27,7 +27,8 @@ for (const [name, create] of Object.entries(strategies)) {
     const candidates = makeCandidates(size);
     const strategy = create();
     const run = (picks: number) => {
-      for (let i = 0; i < picks; i += 1) strategy.pick(candidates, { key: `10.0.${i & 255}.1`, now: 1000 + i }, 3);
+      for (let i = 0; i < picks; i += 1)
+        strategy.pick(candidates, { key: `10.0.${i & 255}.1`, now: 1000 + i }, 3);
     };
     run(PICKS / 4);
     const start = performance.now();

@@ -24,7 +24,11 @@ export async function startMesh(env: Record<string, string> = {}): Promise<Mesh>
   const deadline = Date.now() + START_DEADLINE_MS;
   while (!/^ready$/m.test(output())) {
     if (child.exitCode !== null) throw new Error(`the mesh ended with ${child.exitCode}:\n${output()}`);
-    if (Date.now() > deadline) throw new Error(`the mesh did not become ready:\n${output()}`);
+    if (Date.now() > deadline) {
+      child.kill('SIGINT');
+      await once(child, 'exit');
+      throw new Error(`the mesh did not become ready:\n${output()}`);
+    }
     await pause(50);
   }
   const url = /^Gateway (\S+)/m.exec(output())?.[1] ?? '';

@@ -60,7 +60,12 @@ describe('the pool', () => {
     await pool.open('b', { prefer: 'legacy', handlers });
     await assert.rejects(pool.open('c', { prefer: 'legacy', handlers }), { code: 'queue_full' });
     pool.close('a');
-    assert.ok(await pool.open('c', { prefer: 'legacy', handlers }));
+    assert.ok(await pool.open('c', { prefer: 'legacy', handlers, watched: () => true }));
+    // Nobody listens on b and nobody has used it for a while: its client has most likely left without a word.
+    await pause(1100);
+    assert.ok(await pool.open('d', { prefer: 'legacy', handlers }));
+    assert.equal(pool.get('b'), undefined);
+    assert.ok(pool.get('c'));
   });
 
   test('a leased server serves one call and ends', async t => {

@@ -115,6 +115,12 @@ test('a legacy request for a modern server says who its client is', () => {
 describe('a modern response for a legacy client', () => {
   const cases = [
     {
+      desc: '_meta goes when nothing else was in it',
+      method: 'tools/call',
+      from: `"result":{"content":[],"_meta":{"${PREFIX}serverInfo":{}}}`,
+      to: '"result":{"content":[]}',
+    },
+    {
       desc: 'loses what it would not understand',
       method: 'tools/call',
       from: `"result":{"content":[],"resultType":"complete","_meta":{"${PREFIX}serverInfo":{},"a":1}}`,

@@ -30,6 +30,7 @@ async function openOwn({ pool, sessions }: Host, claims: SessionClaims): Promise
   const connection = await pool.open(claims.id, {
     prefer: 'legacy',
     client: claims,
+    watched: () => session?.listening ?? false,
     handlers: {
       onNotification: notification => void session?.tell(notification.text),
       onRequest: async (asked, withdrawn) =>

@@ -16,6 +16,7 @@ import { type EventStream, openEventStream } from '../event-stream.ts';
 import type { Host } from '../host.ts';
 import type { Inbound } from '../inbound.ts';
 import { createMcpReply, type McpReply } from '../reply.ts';
+import type { Subscriptions } from '../subscriptions.ts';
 import { callForLegacy, type LegacyUpstream } from './call.ts';
 import { ClientSession } from './client-session.ts';
 import { initialize } from './initialize.ts';
@@ -90,7 +91,9 @@ export class LegacyRoute {
     const open = () => openEventStream(reply);
     const last = request.headers['last-event-id'];
     if (typeof last === 'string' && this.#host.streams.resume(last, session.claims.id, open)) return reply;
-    await this.#listen(session, open());
+    // Subscribed to before the stream is open: what changes once the client has its answer is told.
+    const { subscriptions } = await this.#host.tenants.of(session.claims.principal);
+    this.#listen(session, open(), subscriptions);
     return reply;
   }
 
@@ -196,11 +199,10 @@ export class LegacyRoute {
     }
   }
 
-  async #listen(session: ClientSession, stream: EventStream): Promise<void> {
+  #listen(session: ClientSession, stream: EventStream, subscriptions: Subscriptions): void {
     session.listen(stream);
     // What a session's own server says comes to its session by itself.
     if (this.#own) return;
-    const { subscriptions } = await this.#host.tenants.of(session.claims.principal);
     const remove = subscriptions.add({
       filter: () => ({
         toolsListChanged: true,
