@@ -83,7 +83,13 @@ export function buildApp(parts: AppParts): FastifyInstance {
   addMcpRoute(app, host);
   addRestRoutes(app, host);
 
-  app.setNotFoundHandler(() => {
+  app.setNotFoundHandler((request, reply) => {
+    const [url = ''] = request.url.split('?', 1);
+    const allowed = (['GET', 'POST', 'DELETE'] as const).filter(method => app.hasRoute({ method, url }));
+    if (allowed.length > 0) {
+      reply.header('allow', allowed.join(', '));
+      throw new MeshError('method_not_allowed', { detail: `use ${allowed.join(' or ')}` });
+    }
     throw new MeshError('unknown_path', { detail: `there are ${WORKER_ROUTES.join(', ')}` });
   });
   app.setErrorHandler((fault: FastifyError | RpcError, request, reply) => {

@@ -10,7 +10,7 @@ import { createWorkerMetrics, type WorkerMetrics } from './metrics.ts';
 import { Parking } from './modern/parking.ts';
 import { createPeers, type Peers } from './peers.ts';
 import { ServerPool } from './pool.ts';
-import { createRelay, type Relay } from './relay.ts';
+import { Relay } from './relay.ts';
 import type { ServerState, StdioServer } from './stdio-server.ts';
 import { Tenants } from './tenants.ts';
 import type { ToolCatalog } from './tool-catalog.ts';
@@ -35,6 +35,7 @@ export interface Host {
   load: LoadMeter;
   /** Ends of the streams that have none of their own (`subscriptions/listen`). */
   listens: Set<() => void>;
+  /** Calls in servers, and those that wait for a place there. */
   inFlight(): number;
   /** Ends the standing streams: their clients open them elsewhere. */
   endStreams(): void;
@@ -67,14 +68,21 @@ export function createHost({ service, settings, log, consul, keys, owner, onStat
     },
   });
   const { server, catalog } = tenants.primary;
-  const inFlight = () => tenants.inFlight + pool.inFlight;
-  const metrics = createWorkerMetrics(service.name, server, inFlight);
-  const load = createLoadMeter({
+  const serving = () => tenants.inFlight + pool.inFlight;
+  const metrics = createWorkerMetrics({
+    service: service.name,
+    server,
+    inFlight: serving,
+    queued: () => relay.queued,
+  });
+  const load: LoadMeter = createLoadMeter({
     memoryLimitMb: service.limits.memory_mb,
     serverPid: () => server.pid,
-    inFlight,
+    inFlight: serving,
+    queueDepth: () => relay.queued,
     breakerOpen: () => server.breakerOpen,
   });
+  const relay: Relay = new Relay({ service, metrics, load });
   const parking = new Parking({ keys, service: service.name, owner });
   const peers = createPeers({ consul, service: service.service_name, keys, self: owner });
   const sessions = new SessionStore(owner);
@@ -91,8 +99,8 @@ export function createHost({ service, settings, log, consul, keys, owner, onStat
     peers,
     sessions,
     listens,
-    inFlight,
-    relay: createRelay(service, metrics, load),
+    inFlight: () => serving() + relay.queued,
+    relay,
     tokens: createSessionTokens({ keys, service: service.name, owner }),
     streams: new ResumableStreams(),
     endStreams() {

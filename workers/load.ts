@@ -13,6 +13,7 @@ interface LoadMeterOptions {
   memoryLimitMb: number;
   serverPid(): number | undefined;
   inFlight(): number;
+  queueDepth(): number;
   breakerOpen(): boolean;
 }
 
@@ -26,6 +27,7 @@ export function createLoadMeter({
   memoryLimitMb,
   serverPid,
   inFlight,
+  queueDepth,
   breakerOpen,
 }: LoadMeterOptions): LoadMeter {
   let latencyMs = 0;
@@ -55,7 +57,7 @@ export function createLoadMeter({
       memory,
       latencyMs,
       inFlight: inFlight(),
-      queueDepth: 0,
+      queueDepth: queueDepth(),
       breakerOpen: breakerOpen(),
     }),
     stop: () => clearInterval(timer),

@@ -26,12 +26,21 @@ const METHODS = new Set([
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
-/** @param inFlight requests inside all servers of the worker, the shared one and others */
-export function createWorkerMetrics(
-  service: string,
-  server: StdioServer,
-  inFlight: () => number,
-): WorkerMetrics {
+interface WorkerMetricsOptions {
+  service: string;
+  server: StdioServer;
+  /** Requests inside all servers of the worker, the shared one and others. */
+  inFlight(): number;
+  /** Requests that wait for a place there. */
+  queued(): number;
+}
+
+export function createWorkerMetrics({
+  service,
+  server,
+  inFlight,
+  queued,
+}: WorkerMetricsOptions): WorkerMetrics {
   const register = new Registry();
   register.setDefaultLabels({ service });
   collectDefaultMetrics({ register, prefix: METRIC_PREFIX });
@@ -49,6 +58,14 @@ export function createWorkerMetrics(
     registers,
     collect() {
       this.set(inFlight());
+    },
+  });
+  new Gauge({
+    name: `${METRIC_PREFIX}worker_queue_depth`,
+    help: 'Requests that wait for a place in the MCP server',
+    registers,
+    collect() {
+      this.set(queued());
     },
   });
   new Gauge({

@@ -24,12 +24,12 @@ const PRINCIPAL = 'anonymous';
 /** Plain REST beside MCP: the answer's body is the result, or problem details (RFC 9457). */
 export function addRestRoutes(app: FastifyInstance, host: Host): void {
   const run = async (message: RpcRequest, reply: FastifyReply, timeoutMs?: number) => {
-    const options = timeoutMs === undefined ? {} : { timeoutMs };
+    const options = { principal: PRINCIPAL, ...(timeoutMs === undefined ? {} : { timeoutMs }) };
     const text = await withServer(host, async (server, era) => {
-      if (era === 'legacy') return host.relay(server, message, options);
+      if (era === 'legacy') return host.relay.call(server, message, options);
       return toLegacyResponse(
         message.method,
-        await host.relay(server, toModernRequest(message, NO_CLIENT), options),
+        await host.relay.call(server, toModernRequest(message, NO_CLIENT), options),
       );
     });
     return reply.type('application/json').send(resultOf(text));

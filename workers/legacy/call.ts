@@ -39,6 +39,7 @@ export async function callForLegacy(
   out: McpReply,
   signal: AbortSignal,
 ): Promise<string> {
+  const { principal } = session.claims;
   const token = progressTokenOf(message);
   const onNotification = (notification: RpcNotification) => {
     if (!isWanted(notification, session)) return;
@@ -46,14 +47,15 @@ export async function callForLegacy(
     if (!out.send(text) && notification.method !== 'notifications/progress') session.tell(text);
   };
   if (target.info.era === 'legacy') {
-    const options: RelayOptions = { signal, onNotification };
+    const options: RelayOptions = { principal, signal, onNotification };
     if (target.exclusive) options.onRequest = (asked, withdrawn) => session.ask(asked, withdrawn, out.send);
-    return relay(target.upstream, message, options);
+    return relay.call(target.upstream, message, options);
   }
   const logLevel = target.busyLogging() ? undefined : session.logLevel;
   let request = toModernRequest(message, session.claims, logLevel);
   for (let round = 0; round < ROUNDS_MAX; round += 1) {
-    const text = await relay(target.upstream, request, {
+    const text = await relay.call(target.upstream, request, {
+      principal,
       signal,
       onNotification,
       wantsLogs: logLevel !== undefined,

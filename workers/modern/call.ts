@@ -45,12 +45,18 @@ function relayToModern({ relay }: Host, call: ModernCall): Promise<string> {
   const wantsLogs = client.logLevel !== undefined && !server.logging;
   const remove = (key: string) => key === META.logLevel && !wantsLogs;
   const request = { ...message, text: changeObject(message.text, ['params', '_meta'], { remove }) };
-  return relay(server, request, { signal: gone, onNotification: notifierOf(call), wantsLogs });
+  return relay.call(server, request, {
+    principal: call.principal,
+    signal: gone,
+    onNotification: notifierOf(call),
+    wantsLogs,
+  });
 }
 
 async function relayToLegacy({ relay }: Host, call: ModernCall): Promise<string> {
   const { message, info, tenant, gone } = call;
-  const text = await relay(tenant.server, toLegacyRequest(message), {
+  const text = await relay.call(tenant.server, toLegacyRequest(message), {
+    principal: call.principal,
     signal: gone,
     onNotification: notifierOf(call),
   });
@@ -88,7 +94,7 @@ async function roundOnLegacy(host: Host, call: ModernCall): Promise<string> {
 /** On a server of its own for as long as the call lasts: so whatever that server asks is asked by this call. */
 async function startOnLegacy(
   { pool, relay }: Host,
-  { message, tenant }: ModernCall,
+  { message, tenant, principal }: ModernCall,
   current: {
     onNotification(notification: RpcNotification): void;
     capabilities: ModernClient['capabilities'];
@@ -101,7 +107,8 @@ async function startOnLegacy(
   });
   const ended = new AbortController();
   const parked = new Parked({ ...current, abort: () => ended.abort() });
-  const response = relay(lease.connection, toLegacyRequest(message), {
+  const response = relay.call(lease.connection, toLegacyRequest(message), {
+    principal,
     signal: ended.signal,
     onNotification: notification => parked.notification(notification),
     onRequest: (asked, withdrawn) => parked.question(asked, withdrawn),

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingHttpHeaders } from 'node:http';
 import { isLogLevel, isModernMetaKey, LOG_LEVELS, META, MODERN_VERSION, RPC } from '../../mesh/eras.ts';
-import { isObject, type JsonObject, type RpcRequest } from '../../mesh/jsonrpc.ts';
+import { isObject, type JsonObject, type RpcRequest, textAt } from '../../mesh/jsonrpc.ts';
 import { RpcError } from '../../mesh/rpc-error.ts';
 import type { ParamHeader, ToolCatalog } from '../tool-catalog.ts';
 
@@ -20,6 +20,7 @@ const NAME_OF = new Map([
   ['tasks/update', 'taskId'],
   ['tasks/cancel', 'taskId'],
 ]);
+const DECIMAL = /^-?\d+$/;
 const PARAM_PREFIX = 'mcp-param-';
 const SENTINEL = /^=\?base64\?(.*)\?=$/s;
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
@@ -63,24 +64,33 @@ export async function checkParamHeaders(
   headers: IncomingHttpHeaders,
   catalog: ToolCatalog,
 ): Promise<void> {
-  const { name, arguments: args } = request.params;
+  const { name } = request.params;
   if (request.method !== 'tools/call' || typeof name !== 'string') return;
   for (const param of await catalog.paramHeaders(name))
-    checkParam(param, args, headers[PARAM_PREFIX + param.name]);
+    checkParam(param, request, headers[PARAM_PREFIX + param.name]);
 }
 
-function checkParam({ name, path }: ParamHeader, args: unknown, header: string | string[] | undefined): void {
-  const value = path.reduce<unknown>((node, key) => (isObject(node) ? node[key] : undefined), args);
+function checkParam(
+  { name, path }: ParamHeader,
+  request: RpcRequest,
+  header: string | string[] | undefined,
+): void {
   const shown = `Mcp-Param-${name}`;
-  if (value === undefined || value === null) {
+  const json = textAt(request.text, ['params', 'arguments', ...path]);
+  if (json === undefined || json === 'null') {
     if (header !== undefined) throw mismatch(`${shown} has a value and the argument has none`);
     return;
   }
   if (header === undefined) throw mismatch(`${shown} is missing`);
-  const text = decode(shown, String(header));
-  const equal =
-    typeof value === 'number' ? text.trim() !== '' && Number(text) === value : text === String(value);
-  if (!equal) throw mismatch(`${shown} differs from the argument`);
+  if (!mirrors(decode(shown, String(header)), json)) throw mismatch(`${shown} differs from the argument`);
+}
+
+/** Whether a header's text says what an argument's JSON text says; integers as such, however large. */
+function mirrors(text: string, json: string): boolean {
+  const value: unknown = JSON.parse(json);
+  if (typeof value !== 'number') return text === String(value);
+  if (!DECIMAL.test(text)) return false;
+  return DECIMAL.test(json) ? BigInt(text) === BigInt(json) : Number(text) === value;
 }
 
 function checkName(request: RpcRequest, header: string | string[] | undefined): void {
