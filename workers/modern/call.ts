@@ -1,4 +1,5 @@
 import { isLogWanted, META, MULTI_ROUND } from '../../mesh/eras.ts';
+import { MeshError } from '../../mesh/errors.ts';
 import { changeObject, objectText } from '../../mesh/json-text.ts';
 import { progressTokenOf, type RpcNotification, type RpcRequest, resultText } from '../../mesh/jsonrpc.ts';
 import { type ClientProfile, NO_CLIENT, type ServerInfo } from '../connection.ts';
@@ -77,10 +78,17 @@ async function roundOnLegacy(host: Host, call: ModernCall): Promise<string> {
   }
   const abandon = () => parked.giveUp();
   gone.addEventListener('abort', abandon, { once: true });
+  // It may have gone while its server was started.
+  if (gone.aborted) abandon();
   const round = await parked.round().finally(() => gone.removeEventListener('abort', abandon));
   if ('response' in round) {
     const text = changeObject(round.response, [], { set: { id: message.idText } });
     return toModernResponse(message.method, text, info);
+  }
+  if (gone.aborted) {
+    // Nobody heard the questions, so nobody will bring the answers.
+    abandon();
+    throw new MeshError('cancelled', { delivered: 'unknown' });
   }
   const result = objectText([
     ['resultType', '"input_required"'],

@@ -72,7 +72,7 @@ export class Parking {
     const oldest = this.#parked.keys().next().value;
     if (this.#parked.size >= PARKED_MAX && oldest !== undefined) this.#expire(oldest);
     const place = randomBytes(12).toString('base64url');
-    const timer = setTimeout(() => this.#expire(place), PARKED_MS);
+    const timer = setTimeout(() => this.#expire(place), PARKED_MS).unref();
     this.#parked.set(place, { call, principal, digest: digestOf(request), timer });
     const claims: StateClaims = {
       o: this.#options.owner(),
@@ -195,7 +195,8 @@ export class Parked {
 
   /** Resolves with the response, or with what is still asked. @throws MeshError, RpcError as the call failed */
   async round(): Promise<{ response: string } | { questions: string }> {
-    if (this.#response === undefined && this.#questions.size === 0) {
+    // A question that was withdrawn, or answered, may wake us for nothing.
+    while (this.#response === undefined && this.#questions.size === 0) {
       await new Promise<void>(resolve => {
         this.#wake = resolve;
       });
