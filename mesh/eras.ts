@@ -37,6 +37,18 @@ export const RPC = {
   urlElicitation: -32042,
 } as const;
 
+/** Requests that a server answers in both eras, without a session. */
+export const SERVER_REQUESTS: readonly string[] = [
+  'tools/list',
+  'tools/call',
+  'resources/list',
+  'resources/templates/list',
+  'resources/read',
+  'prompts/list',
+  'prompts/get',
+  'completion/complete',
+];
+
 /** Requests whose results carry cache hints (2026-07-28, caching). */
 export const CACHEABLE = new Set([
   'server/discover',

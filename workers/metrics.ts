@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { SERVER_REQUESTS } from '../mesh/eras.ts';
 import { METRIC_PREFIX } from '../mesh/names.ts';
 import type { StdioServer } from './stdio-server.ts';
 
@@ -11,18 +12,7 @@ export interface WorkerMetrics {
 }
 
 /** Callers choose the method, so only these become label values: cardinality stays bounded. */
-const METHODS = new Set([
-  'initialize',
-  'ping',
-  'tools/list',
-  'tools/call',
-  'resources/list',
-  'resources/templates/list',
-  'resources/read',
-  'prompts/list',
-  'prompts/get',
-  'completion/complete',
-]);
+const METHODS = new Set(['initialize', 'ping', 'server/discover', ...SERVER_REQUESTS]);
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 

@@ -13,6 +13,7 @@ import {
   rewriteAt,
   rewriteRequest,
 } from '../mesh/jsonrpc.ts';
+import { createClock } from './clock.ts';
 
 /** What answers a request of the server's: the member `"result":…` or `"error":…` of the response, as JSON text. */
 export type AnswerMember = string;
@@ -279,32 +280,4 @@ export function resultOf(response: RpcResponse): unknown {
   const { error, result } = response.value;
   if (!isObject(error)) return result;
   throw new MeshError('protocol_error', { detail: String(error.message), delivered: 'yes' });
-}
-
-/** A time-out that can be held: waiting for a person is not the server's slowness. */
-function createClock(ms: number, onExpired: () => void) {
-  let left = ms;
-  let since = performance.now();
-  let holds = 0;
-  let stopped = false;
-  let timer = setTimeout(onExpired, left);
-  return {
-    stop() {
-      stopped = true;
-      clearTimeout(timer);
-    },
-    hold() {
-      holds += 1;
-      if (holds === 1) {
-        clearTimeout(timer);
-        left -= performance.now() - since;
-      }
-      return () => {
-        holds -= 1;
-        if (holds > 0 || stopped) return;
-        since = performance.now();
-        timer = setTimeout(onExpired, Math.max(0, left));
-      };
-    },
-  };
 }

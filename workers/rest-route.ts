@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { type Era, RPC } from '../mesh/eras.ts';
+import { type Era, RPC, SERVER_REQUESTS } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
 import { isObject, type RpcRequest, readMessage, textAt } from '../mesh/jsonrpc.ts';
 import { NO_CLIENT } from './connection.ts';
@@ -8,16 +8,7 @@ import type { Upstream } from './relay.ts';
 import { readInputRequired, toLegacyResponse, toModernRequest } from './translate.ts';
 
 /** What `command` may name beside a tool: requests that make sense without a session. */
-const METHODS = new Set([
-  'tools/list',
-  'tools/call',
-  'resources/list',
-  'resources/templates/list',
-  'resources/read',
-  'prompts/list',
-  'prompts/get',
-  'completion/complete',
-]);
+const METHODS = new Set(SERVER_REQUESTS);
 /** Everybody is the same caller until gateways sign identities. */
 const PRINCIPAL = 'anonymous';
 

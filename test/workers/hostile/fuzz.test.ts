@@ -11,7 +11,6 @@ import {
   nearMessage,
   path,
   printed,
-  rawRequest,
   restBody,
 } from './arbitraries.ts';
 import {
@@ -26,6 +25,7 @@ import {
   untilIdle,
   untilReady,
 } from './helpers.ts';
+import { rawRequest } from './raw-requests.ts';
 import { assertAnswers, assertBody } from './verdict.ts';
 
 const OPTIONS = { seed: SEED, endOnFailure: true };
@@ -41,36 +41,38 @@ describe(`whatever comes over HTTP (FC_SEED=${SEED})`, () => {
         const head = `${verb} ${target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n${lines.join('')}${length}\r\n`;
         assertAnswers(await talk(url, [Buffer.from(head, 'latin1'), Buffer.from(text)]), verb);
       }),
-      { ...OPTIONS, numRuns: 2500 },
+      { ...OPTIONS, numRuns: 1500 },
     );
     await assertServes(url);
   });
 
-  test('messages that are nearly right', async t => {
-    const url = await startLimited(t);
-    const { headers: session } = await connectLegacy(url);
-    await fc.assert(
-      fc.asyncProperty(nearMessage, fc.boolean(), async (message, isModern) => {
-        const name = (message as { method?: unknown }).method;
-        const headers = isModern ? modernHeaders(String(name).replace(/[^ -~]/g, '?'), 'echo') : session;
-        const text = JSON.stringify(message);
-        const answer = await fetch(`${url}/mcp`, {
-          method: 'POST',
-          headers: {
-            'content-type': 'application/json',
-            accept: 'application/json, text/event-stream',
-            ...headers,
-          },
-          body: text,
-          signal: t.signal,
-        });
-        assert.ok(answer.status !== 500, text);
-        assertBody(await answer.text(), text);
-      }),
-      { ...OPTIONS, numRuns: 2500 },
-    );
-    await assertServes(url);
-  });
+  for (const ERA of ['legacy', 'modern'] as const) {
+    test(`messages that are nearly right, to a ${ERA} server`, async t => {
+      const url = await startLimited(t, ERA);
+      const { headers: session } = await connectLegacy(url);
+      await fc.assert(
+        fc.asyncProperty(nearMessage, fc.boolean(), async (message, isModern) => {
+          const headers = isModern ? mirrored(message) : session;
+          const text = JSON.stringify(message);
+          const answer = await fetch(`${url}/mcp`, {
+            method: 'POST',
+            headers: {
+              'content-type': 'application/json',
+              accept: 'application/json, text/event-stream',
+              ...headers,
+            },
+            body: text,
+            signal: t.signal,
+          });
+          const got = await answer.text();
+          assert.notEqual(answer.status, 500, `${text} → ${got}`);
+          assertBody(got, text);
+        }),
+        { ...OPTIONS, numRuns: 1000 },
+      );
+      await assertServes(url);
+    });
+  }
 
   test('REST bodies', async t => {
     const url = await startLimited(t);
@@ -188,7 +190,7 @@ describe(`whatever a server prints (FC_SEED=${SEED})`, () => {
           const args = { base64: Buffer.from(bytes).toString('base64') };
           for (const client of clients) assert.equal(textOf(await client.call(1, 'bytes', args)), 'printed');
         }),
-        { ...OPTIONS, numRuns: 800 },
+        { ...OPTIONS, numRuns: 500 },
       );
       await assertServes(url);
     });
@@ -207,15 +209,18 @@ describe(`whatever a server prints (FC_SEED=${SEED})`, () => {
             assertBody(texts[0] ?? '', json);
           }
         }),
-        { ...OPTIONS, numRuns: 1500 },
+        { ...OPTIONS, numRuns: 1000 },
       );
       await assertServes(url);
     });
   }
 });
 
-async function startLimited(t: Parameters<typeof startReady>[0]): Promise<string> {
-  const service = hostileService();
+async function startLimited(
+  t: Parameters<typeof startReady>[0],
+  ERA: 'legacy' | 'modern' = 'legacy',
+): Promise<string> {
+  const service = hostileService({ ERA });
   return (
     await startReady(t, {
       ...service,
@@ -223,6 +228,17 @@ async function startLimited(t: Parameters<typeof startReady>[0]): Promise<string
       limits: { ...service.limits, request_bytes: BODY_MAX },
     })
   ).url;
+}
+
+/** The headers of a modern request that mirror this message, so that what is wrong with it is found further in. */
+function mirrored(message: object): Record<string, string> {
+  const { method, params } = message as {
+    method?: unknown;
+    params?: { name?: unknown; uri?: unknown } | null;
+  };
+  const name = params?.name ?? params?.uri;
+  const text = typeof name === 'string' ? `=?base64?${Buffer.from(name).toString('base64')}?=` : 'echo';
+  return modernHeaders(String(method).replace(/[^ -~]/g, '?'), text);
 }
 
 async function assertServes(url: string): Promise<void> {

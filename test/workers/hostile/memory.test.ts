@@ -16,7 +16,7 @@ import { assertServes, GROWTH_MB, growthDuring, startWorkerProcess } from './wor
 
 describe('memory stays bounded', () => {
   test('a server that no longer reads is not fed for ever', { timeout: 60_000 }, async t => {
-    const worker = await startWorkerProcess(t, { timeout_ms: 200 });
+    const worker = await startWorkerProcess(t, { timeout_ms: 100 });
     await assertServes(worker);
     const client = connectModern(worker.url);
     assert.equal(textOf(await client.call(1, 'deaf')), 'deaf from now on');

@@ -69,9 +69,9 @@ for (const ERA of ['legacy', 'modern'] as const) {
     );
     for (const [outcome, count] of Object.entries(tally)) assert.ok(count > 0, `the storm had no ${outcome}`);
     t.diagnostic(JSON.stringify(tally));
+    await until(async () => (await metric(worker.url, 'child_restarts_total')) >= KILLS.size);
     await untilReady(worker.url);
     await untilIdle(worker.url);
-    assert.ok((await metric(worker.url, 'child_restarts_total')) >= KILLS.size);
     for (const client of clients)
       assert.equal(textOf(await client.call(1, 'echo', { text: 'still here' })), 'still here');
     assert.equal(await metric(worker.url, 'in_flight'), 0);
