@@ -135,7 +135,7 @@ function refuseConnection(fault: NodeJS.ErrnoException, socket: Socket): void {
 /** JSON-RPC on the MCP endpoint, problem details elsewhere. */
 function sendError(error: MeshError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   if (error.status >= 500) request.log.error({ err: error, cause: error.cause }, describeError(error));
-  reply.code(error.status).headers(errorHeaders(error));
+  reply.code(error.status).headers(errorHeaders(error)).header(HEADERS.callId, request.id);
   if (error.code === 'too_large') {
     // Closing while the client still sends would reset the connection and lose the answer: the rest is read away.
     reply.removeHeader('connection');

@@ -32,6 +32,7 @@ interface Tools {
 
 const TIMEOUT_MS = 10_000;
 const PAGES_MAX = 100;
+const RETRY_MS = 30_000;
 const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 const DEPTH_MAX = 20;
 
@@ -41,8 +42,11 @@ export function createToolCatalog(server: Asks): ToolCatalog {
   const tools = () => {
     const current = known ?? readTools(server);
     known = current;
+    // Not at once: a server that never answers the list would delay every call by that much.
     current.catch(() => {
-      if (known === current) known = undefined;
+      setTimeout(() => {
+        if (known === current) known = undefined;
+      }, RETRY_MS).unref();
     });
     return current;
   };
@@ -78,16 +82,18 @@ async function readTools(server: Asks): Promise<Tools> {
 
 /** Valid annotations only: a name of tchar, unique but for case, on a string, integer or boolean below `properties`. */
 function headersOf(schema: unknown): ParamHeader[] {
-  const found: ParamHeader[] = [];
+  const found = new Map<string, ParamHeader>();
   const visit = (node: unknown, path: string[]) => {
     if (!isObject(node) || path.length > DEPTH_MAX) return;
     const name = node['x-mcp-header'];
     const scalar = ['string', 'integer', 'boolean'].includes(String(node.type));
-    if (typeof name === 'string' && HEADER_NAME.test(name) && scalar)
-      found.push({ name: name.toLowerCase(), path });
+    if (typeof name === 'string' && HEADER_NAME.test(name) && scalar) {
+      const key = name.toLowerCase();
+      if (!found.has(key)) found.set(key, { name: key, path });
+    }
     if (!isObject(node.properties)) return;
     for (const [key, child] of Object.entries(node.properties)) visit(child, [...path, key]);
   };
   visit(schema, []);
-  return found.filter(({ name }, i) => found.findIndex(other => other.name === name) === i);
+  return [...found.values()];
 }

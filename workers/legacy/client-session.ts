@@ -17,6 +17,9 @@ const NEEDS = new Map([
   ['roots/list', 'roots'],
 ]);
 
+/** How long a person may take to answer a question. */
+const ANSWER_MS = 300_000;
+
 /** Where a message to the client can go: false when it cannot. */
 export type Carrier = (text: string) => boolean;
 
@@ -67,31 +70,36 @@ export class ClientSession {
   /**
    * Asks the client and resolves with its answer. The id names this worker, so that an answer that lands on another
    * one can be passed on.
-   * @throws MeshError `invalid_request` when no stream of the client is open
+   * @throws MeshError `invalid_request` when no stream of the client is open, or it does not answer within 5 minutes
    */
   ask(request: RpcRequest, withdrawn: AbortSignal, carrier: Carrier): Promise<AnswerMember> {
     const id = JSON.stringify(`${this.#owner}.${randomBytes(9).toString('base64url')}`);
     const text = rewriteAt(request.text, ['id'], id);
     return new Promise((resolve, reject) => {
-      const withdraw = () => {
+      const settle = () => {
         this.#asked.delete(id);
+        clearTimeout(timer);
+        withdrawn.removeEventListener('abort', withdraw);
+      };
+      const withdraw = () => {
+        settle();
         const params = { requestId: JSON.parse(id) as string, reason: 'withdrawn by the server' };
         carrier(notificationText('notifications/cancelled', params));
         reject(new MeshError('cancelled', { detail: 'the server withdrew its request' }));
       };
+      const fail = (detail: string) => {
+        settle();
+        reject(new MeshError('invalid_request', { detail }));
+      };
+      // While it is asked the call's own clock stands still, and a legacy client that vanishes does not say so.
+      const timer = setTimeout(() => fail('the client did not answer'), ANSWER_MS).unref();
       withdrawn.addEventListener('abort', withdraw, { once: true });
       this.#asked.set(id, response => {
-        this.#asked.delete(id);
-        withdrawn.removeEventListener('abort', withdraw);
+        settle();
         resolve(memberOf(response));
       });
-      if (carrier(text) || this.tell(text)) return;
-      this.#asked.delete(id);
-      reject(
-        new MeshError('invalid_request', {
-          detail: `${request.method} needs a client that reads event streams`,
-        }),
-      );
+      if (!carrier(text) && !this.tell(text))
+        fail(`${request.method} needs a client that reads event streams`);
     });
   }
 
