@@ -35,6 +35,7 @@ export function createDiscovery({ consul, onInstances, onError }: DiscoveryOptio
   let definitions = new Map<string, unknown>();
   let table = new Map<string, KnownService>();
   const loaded = { services: false, definitions: false };
+  let complete = false;
   let announce = () => {};
   const announced = new Promise<void>(resolve => {
     announce = resolve;
@@ -43,8 +44,8 @@ export function createDiscovery({ consul, onInstances, onError }: DiscoveryOptio
   const update = () => {
     table = buildTable(definitions, instances, table);
     onInstances(new Set([...instances.values()].flat().map(({ id }) => id)));
-    const complete =
-      loaded.services && loaded.definitions && [...watches.keys()].every(name => instances.has(name));
+    if (complete || !loaded.services || !loaded.definitions) return;
+    complete = [...watches.keys()].every(name => instances.has(name));
     if (complete) announce();
   };
   const follow = (service: string) => {
@@ -77,6 +78,8 @@ export function createDiscovery({ consul, onInstances, onError }: DiscoveryOptio
 
   return {
     async ready(ms) {
+      // Every request asks: only the first ones after a start have anything to wait for.
+      if (complete) return;
       let timer: NodeJS.Timeout | undefined;
       const late = new Promise<void>(resolve => {
         timer = setTimeout(resolve, ms);

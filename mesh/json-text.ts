@@ -92,15 +92,14 @@ interface ObjectChange {
  * object that is not there is made when there is something to set.
  */
 export function changeObject(text: string, path: readonly string[], change: ObjectChange): string {
-  const at = path.length === 0 ? skipBlank(text, 0) : memberAt(text, path)?.start;
-  if (at !== undefined && text[at] === '{') {
-    const end = path.length === 0 ? text.length : (memberAt(text, path)?.end ?? text.length);
-    return text.slice(0, at) + changeMembers(text, at, change) + text.slice(end);
+  const span = path.length === 0 ? { start: skipBlank(text, 0), end: text.length } : memberAt(text, path);
+  if (span && text[span.start] === '{') {
+    return text.slice(0, span.start) + changeMembers(text, span.start, change) + text.slice(span.end);
   }
-  const added = Object.entries(change.set ?? {}).map(([key, json]) => `${JSON.stringify(key)}:${json}`);
+  const added = Object.entries(change.set ?? {});
   const key = path.at(-1);
   if (added.length === 0 || key === undefined) return text;
-  return changeObject(text, path.slice(0, -1), { set: { [key]: `{${added.join(',')}}` } });
+  return changeObject(text, path.slice(0, -1), { set: { [key]: objectText(added) } });
 }
 
 function changeMembers(text: string, at: number, { set = {}, remove = () => false }: ObjectChange): string {

@@ -1,5 +1,8 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
+/** Everybody is the same caller until gateways sign identities. */
+export const ANONYMOUS = 'anonymous';
+
 /** One HTTP request to the MCP endpoint, with what was found out about it before its message is looked at. */
 export interface Inbound {
   request: FastifyRequest;

@@ -6,7 +6,7 @@ import { HEADERS } from '../mesh/names.ts';
 import { RpcError } from '../mesh/rpc-error.ts';
 import { accepts } from './accept.ts';
 import type { Host } from './host.ts';
-import type { Inbound } from './inbound.ts';
+import { ANONYMOUS, type Inbound } from './inbound.ts';
 import { LegacyRoute } from './legacy/route.ts';
 import { claimsModern } from './modern/request.ts';
 import { ModernRoute } from './modern/route.ts';
@@ -19,8 +19,7 @@ export function addMcpRoute(app: FastifyInstance, host: Host): void {
   const inboundOf = (request: FastifyRequest, reply: FastifyReply): Inbound => ({
     request,
     reply,
-    // Everybody is the same caller until gateways sign identities.
-    principal: 'anonymous',
+    principal: ANONYMOUS,
     forwarded: host.peers.isForwarded(request),
   });
 

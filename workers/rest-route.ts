@@ -4,18 +4,17 @@ import { MeshError } from '../mesh/errors.ts';
 import { isObject, type RpcRequest, readMessage, textAt } from '../mesh/jsonrpc.ts';
 import { NO_CLIENT } from './connection.ts';
 import type { Host } from './host.ts';
+import { ANONYMOUS } from './inbound.ts';
 import type { Upstream } from './relay.ts';
 import { readInputRequired, toLegacyResponse, toModernRequest } from './translate.ts';
 
 /** What `command` may name beside a tool: requests that make sense without a session. */
 const METHODS = new Set(SERVER_REQUESTS);
-/** Everybody is the same caller until gateways sign identities. */
-const PRINCIPAL = 'anonymous';
 
 /** Plain REST beside MCP: the answer's body is the result, or problem details (RFC 9457). */
 export function addRestRoutes(app: FastifyInstance, host: Host): void {
   const run = async (message: RpcRequest, reply: FastifyReply, timeoutMs?: number) => {
-    const options = { principal: PRINCIPAL, ...(timeoutMs === undefined ? {} : { timeoutMs }) };
+    const options = { principal: ANONYMOUS, ...(timeoutMs === undefined ? {} : { timeoutMs }) };
     const text = await withServer(host, async (server, era) => {
       if (era === 'legacy') return host.relay.call(server, message, options);
       return toLegacyResponse(
@@ -42,7 +41,7 @@ async function withServer(
   host: Host,
   call: (server: Upstream, era: Era) => Promise<string>,
 ): Promise<string> {
-  const { server } = await host.tenants.of(PRINCIPAL);
+  const { server } = await host.tenants.of(ANONYMOUS);
   const era = server.info?.era ?? 'legacy';
   if (host.service.isolation !== 'session') return call(server, era);
   const lease = await host.pool.lease({ prefer: era, handlers: { onNotification: () => {} } });

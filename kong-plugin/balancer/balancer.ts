@@ -36,7 +36,8 @@ interface Lease {
   expires: number;
 }
 
-const STRATEGIES: ReadonlyMap<string, () => Strategy> = new Map([
+/** By their names in the registry. */
+export const STRATEGIES: ReadonlyMap<string, () => Strategy> = new Map([
   ['ROUND_ROBIN', createRoundRobin],
   ['LEAST_CONNECTIONS', createLeastConnections],
   ['WEIGHTED', createWeighted],

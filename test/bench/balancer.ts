@@ -1,28 +1,14 @@
-import { createAdaptive } from '../../kong-plugin/balancer/adaptive.ts';
-import { createIpHash } from '../../kong-plugin/balancer/ip-hash.ts';
-import { createLeastConnections } from '../../kong-plugin/balancer/least-connections.ts';
+import { STRATEGIES } from '../../kong-plugin/balancer/balancer.ts';
 import { Load } from '../../kong-plugin/balancer/load.ts';
-import { createRandom } from '../../kong-plugin/balancer/random.ts';
-import { createRoundRobin } from '../../kong-plugin/balancer/round-robin.ts';
 import type { Candidate } from '../../kong-plugin/balancer/strategy.ts';
-import { createWeighted } from '../../kong-plugin/balancer/weighted.ts';
 
 /** Time of one choice among N instances, by strategy: `node test/bench/balancer.ts`. Bar: 20 µs at 1,000. */
 
 const PICKS = 20_000;
 const SIZES = [10, 100, 1000];
 
-const strategies = {
-  ROUND_ROBIN: createRoundRobin,
-  LEAST_CONNECTIONS: createLeastConnections,
-  WEIGHTED: createWeighted,
-  RANDOM: createRandom,
-  IP_HASH: createIpHash,
-  ADAPTIVE: createAdaptive,
-};
-
 console.log(`Node ${process.version}; microseconds for one choice with two fallbacks, mean of ${PICKS}`);
-for (const [name, create] of Object.entries(strategies)) {
+for (const [name, create] of STRATEGIES) {
   const cells = SIZES.map(size => {
     const candidates = makeCandidates(size);
     const strategy = create();

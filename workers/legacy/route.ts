@@ -46,8 +46,8 @@ export class LegacyRoute {
       const { text, token } = await initialize(this.#host, message, principal);
       return reply.header(HEADERS.session, token).type('application/json').send(text);
     }
-    const elsewhere = message.kind === 'response' ? ClientSession.askedBy(message) : this.#holder(inbound);
-    if (elsewhere !== undefined && (await this.#host.peers.forward(elsewhere, inbound))) return reply;
+    const holder = message.kind === 'response' ? ClientSession.askedBy(message) : this.#holder(inbound);
+    if (await this.#passOn(inbound, holder)) return reply;
     const session = this.#requireSession(inbound);
     if (message.kind === 'request') return this.#answer(message, session, inbound);
     this.#take(message, session);
@@ -57,8 +57,7 @@ export class LegacyRoute {
   /** A batch of a 2025-03-26 client. @throws MeshError */
   async postBatch(messages: RpcMessage[], inbound: Inbound): Promise<FastifyReply> {
     const { request, reply } = inbound;
-    const holder = this.#holder(inbound);
-    if (holder !== undefined && (await this.#host.peers.forward(holder, inbound))) return reply;
+    if (await this.#passOn(inbound, this.#holder(inbound))) return reply;
     const session = this.#requireSession(inbound);
     if (session.claims.protocolVersion !== BATCH_VERSION)
       throw badBatch(`only clients of ${BATCH_VERSION} send batches`);
@@ -85,8 +84,7 @@ export class LegacyRoute {
     if (!accepts(request.headers.accept, 'text/event-stream')) {
       throw new MeshError('not_acceptable', { detail: 'Accept must list text/event-stream' });
     }
-    const holder = this.#holder(inbound);
-    if (holder !== undefined && (await this.#host.peers.forward(holder, inbound))) return reply;
+    if (await this.#passOn(inbound, this.#holder(inbound))) return reply;
     const session = this.#requireSession(inbound);
     const open = () => openEventStream(reply);
     const last = request.headers['last-event-id'];
@@ -99,12 +97,16 @@ export class LegacyRoute {
 
   /** Ends the session. @throws MeshError */
   async delete(inbound: Inbound): Promise<FastifyReply> {
-    const holder = this.#holder(inbound);
-    if (holder !== undefined && (await this.#host.peers.forward(holder, inbound))) return inbound.reply;
+    if (await this.#passOn(inbound, this.#holder(inbound))) return inbound.reply;
     const session = this.#requireSession(inbound);
     this.#host.sessions.end(session);
     if (this.#own) this.#host.pool.close(session.claims.id);
     return inbound.reply.code(204).send();
+  }
+
+  /** Has the worker that holds what the request is about answer it; false when that is this one, or is gone. */
+  async #passOn(inbound: Inbound, holder: string | undefined): Promise<boolean> {
+    return holder !== undefined && this.#host.peers.forward(holder, inbound);
   }
 
   /** The worker that has the session's server, when it is another one. */

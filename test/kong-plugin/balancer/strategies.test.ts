@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { createAdaptive } from '../../../kong-plugin/balancer/adaptive.ts';
-import { createBalancer } from '../../../kong-plugin/balancer/balancer.ts';
+import { createBalancer, STRATEGIES } from '../../../kong-plugin/balancer/balancer.ts';
 import { createIpHash } from '../../../kong-plugin/balancer/ip-hash.ts';
 import { createLeastConnections } from '../../../kong-plugin/balancer/least-connections.ts';
 import { Load } from '../../../kong-plugin/balancer/load.ts';
-import { createRandom } from '../../../kong-plugin/balancer/random.ts';
 import { createRoundRobin } from '../../../kong-plugin/balancer/round-robin.ts';
 import type { Candidate, Strategy } from '../../../kong-plugin/balancer/strategy.ts';
 import { createWeighted } from '../../../kong-plugin/balancer/weighted.ts';
 import type { Instance } from '../../../mesh/consul.ts';
 import { readLoadReport, writeLoadReport } from '../../../mesh/load-report.ts';
+import { LOAD_BALANCERS } from '../../../mesh/registry-schema.ts';
 
 function candidate(id: string, weight = 100): Candidate {
   const instance: Instance = {
@@ -55,15 +55,11 @@ function seeded(seed: number): () => number {
 }
 
 describe('every strategy', () => {
-  const all = {
-    ROUND_ROBIN: createRoundRobin,
-    LEAST_CONNECTIONS: createLeastConnections,
-    WEIGHTED: createWeighted,
-    RANDOM: createRandom,
-    IP_HASH: createIpHash,
-    ADAPTIVE: createAdaptive,
-  };
-  for (const [name, create] of Object.entries(all)) {
+  test('has its name in the registry', () => {
+    assert.deepEqual([...STRATEGIES.keys()].sort(), [...LOAD_BALANCERS].sort());
+  });
+
+  for (const [name, create] of STRATEGIES) {
     test(`${name}: as many different ones as are wanted, all there are, or none`, () => {
       const list = candidates(5);
       for (const [wanted, length] of [
