@@ -1,4 +1,4 @@
-import { isObject } from '../mesh/jsonrpc.ts';
+import { isObject, type JsonObject } from '../mesh/jsonrpc.ts';
 import { type LoadReport, readLoadReport } from '../mesh/load-report.ts';
 
 /** How one request through the gateway ended. */
@@ -7,8 +7,8 @@ export interface Outcome {
   service: string;
   /** What the client got. */
   status: number;
-  /** Instances that were tried, in order; all but the last refused the connection. */
-  tried: string[];
+  /** In order; all but the last refused the connection. */
+  tries: Attempt[];
   /** Milliseconds from the request's first to the answer's last byte. */
   latencyMs: number;
   /** Milliseconds until the instance began to answer; undefined when none did. */
@@ -17,6 +17,18 @@ export interface Outcome {
   report: LoadReport | undefined;
 }
 
+export interface Attempt {
+  instance: string;
+  /** `unknown`: the client went away first. */
+  result: 'answered' | 'failed' | 'unknown';
+  /** Of a failure, in words. */
+  reason: string;
+}
+
+const BAD_GATEWAY = 502;
+const GATEWAY_TIMEOUT = 504;
+const CLIENT_CLOSED = 499;
+
 /** The outcome of a routed request; undefined for one that the plugin answered itself. */
 export function readOutcome(serialized: string): Outcome | undefined {
   const log: unknown = JSON.parse(serialized);
@@ -24,22 +36,44 @@ export function readOutcome(serialized: string): Outcome | undefined {
   const { call_id, service, instances } = log.mesh.record;
   if (typeof call_id !== 'string' || typeof service !== 'string' || !Array.isArray(instances))
     return undefined;
-  const tries = Array.isArray(log.tries) ? log.tries.length : 0;
   return {
     callId: call_id,
     service,
     status: numberAt(log.response, 'status'),
-    tried: instances.slice(0, tries).map(String),
+    tries: readTries(log, instances.map(String)),
     latencyMs: numberAt(log.latencies, 'request'),
-    answeredMs: log.source === 'service' || log.upstream_status ? answered(log.latencies) : undefined,
+    answeredMs: isAnswered(log) ? Math.max(0, numberAt(log.latencies, 'proxy')) : undefined,
     report: readLoadReport(log.mesh.load),
   };
 }
 
-/** Kong says -1 when it never came so far. */
-function answered(latencies: unknown): number | undefined {
-  const ms = numberAt(latencies, 'proxy');
-  return ms >= 0 ? ms : undefined;
+/** `tries[i]` is the try at the decision's i-th target. */
+function readTries(log: JsonObject, instances: string[]): Attempt[] {
+  const tries = Array.isArray(log.tries) ? log.tries.slice(0, instances.length) : [];
+  return tries.map((attempt: unknown, i): Attempt => {
+    const instance = instances[i] as string;
+    const failedToConnect = i < tries.length - 1 || (isObject(attempt) && attempt.state === 'failed');
+    if (failedToConnect) return { instance, result: 'failed', reason: 'the connection failed' };
+    return { instance, ...readLast(log) };
+  });
+}
+
+function readLast(log: JsonObject): Omit<Attempt, 'instance'> {
+  const status = numberAt(log.response, 'status');
+  const broken = status === BAD_GATEWAY || status === GATEWAY_TIMEOUT;
+  if (isAnswered(log)) {
+    return broken
+      ? { result: 'failed', reason: `it answered ${status}` }
+      : { result: 'answered', reason: '' };
+  }
+  if (status === CLIENT_CLOSED) return { result: 'unknown', reason: 'the client went away' };
+  const lost = 'the connection failed, or was lost before the answer';
+  return { result: 'failed', reason: status === GATEWAY_TIMEOUT ? 'it did not answer in time' : lost };
+}
+
+/** Kong's serializer says `kong` for its own answers. */
+function isAnswered(log: JsonObject): boolean {
+  return log.source === 'upstream';
 }
 
 function numberAt(value: unknown, key: string): number {

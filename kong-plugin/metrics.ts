@@ -29,9 +29,9 @@ export function createGatewayMetrics(port: number | undefined): GatewayMetrics {
   });
   const server = port === undefined ? undefined : listen(register, port);
   return {
-    observe({ service, status, tried, latencyMs }) {
+    observe({ service, status, tries, latencyMs }) {
       duration.observe({ service, status }, latencyMs / 1000);
-      if (tried.length > 1) retries.inc({ service }, tried.length - 1);
+      if (tries.length > 1) retries.inc({ service }, tries.length - 1);
     },
     close: () => server?.close(),
   };

@@ -4,7 +4,8 @@ import { createHostGuard } from '../mesh/host-guard.ts';
 import { gatewaySettings } from '../mesh/settings.ts';
 import { decide } from './access.ts';
 import { createBalancer } from './balancer/balancer.ts';
-import { createDiscovery } from './discovery.ts';
+import { createDiscovery, type Discovery } from './discovery.ts';
+import { Ejection } from './ejection.ts';
 import { type AnswerDecision, DECISION_KEY, type Decision, REQUEST_KEY, readRequest } from './handoff.ts';
 import { type Outcome, readOutcome } from './log.ts';
 import { createGatewayMetrics } from './metrics.ts';
@@ -18,6 +19,8 @@ export const Priority = 900;
 export const Schema: object[] = [];
 
 type Gateway = ReturnType<typeof startGateway>;
+
+const OWN_BREAKER = 'its own breaker is open: the MCP server failed too often in a row';
 
 /** Of the process, not of an instance: Kong makes an instance for each nginx worker and each change of its config. */
 let gateway: Gateway | undefined;
@@ -47,17 +50,26 @@ function startGateway() {
   const settings = gatewaySettings();
   let failing = false;
   const onError = (error: Error) => {
-    if (!failing)
-      process.stderr.write(
-        `mcp-mesh: Consul cannot be read, the last table stays in use: ${error.message}\n`,
-      );
+    if (!failing) warn(`Consul cannot be read, the last table stays in use: ${error.message}`);
     failing = true;
   };
   const balancer = createBalancer();
-  const onInstances = (ids: ReadonlySet<string>) => balancer.retain(ids);
+  const ejection = new Ejection({
+    onChange: (instance, state, reason) => warn(`${instance}: breaker ${state}${reason && `: ${reason}`}`),
+  });
+  const onInstances = (ids: ReadonlySet<string>) => {
+    balancer.retain(ids);
+    ejection.retain(discovery.list().flatMap(({ instances }) => instances));
+  };
+  const discovery: Discovery = createDiscovery({
+    consul: createConsul(settings.consul),
+    onInstances,
+    onError,
+  });
   return {
-    discovery: createDiscovery({ consul: createConsul(settings.consul), onInstances, onError }),
+    discovery,
     balancer,
+    ejection,
     refuseHost: createHostGuard({
       hosts: settings.allowedHosts,
       origins: settings.allowedOrigins,
@@ -68,13 +80,23 @@ function startGateway() {
 }
 
 /** How a call went, for the choice of the next one. */
-function learn(outcome: Outcome, { balancer, metrics }: Gateway): void {
+function learn(outcome: Outcome, { balancer, ejection, metrics }: Gateway): void {
   metrics.observe(outcome);
-  balancer.release(outcome.callId);
-  const answeredBy = outcome.tried.at(-1);
-  const failed = outcome.status >= 500;
-  if (answeredBy === undefined || outcome.answeredMs === undefined) return;
-  balancer.learn(answeredBy, { latencyMs: failed ? undefined : outcome.answeredMs, report: outcome.report });
+  const { callId, tries, report, answeredMs } = outcome;
+  balancer.release(callId);
+  for (const { instance, result, reason } of tries) {
+    if (result === 'answered' && report?.breakerOpen) ejection.trip(callId, instance, OWN_BREAKER);
+    else if (result !== 'unknown') ejection.learn(callId, instance, result === 'failed' ? reason : undefined);
+  }
+  ejection.release(callId);
+  const answeredBy = tries.at(-1)?.instance;
+  if (answeredBy === undefined || answeredMs === undefined) return;
+  balancer.learn(answeredBy, { latencyMs: outcome.status >= 500 ? undefined : answeredMs, report });
+}
+
+/** Kong parses the plugin server's stdout. */
+function warn(text: string): void {
+  process.stderr.write(`mcp-mesh: ${text}\n`);
 }
 
 function missingHandoff(): AnswerDecision {

@@ -2,11 +2,16 @@ import { MeshError } from '../mesh/errors.ts';
 import { MCP_PATH, SERVICE_NAME_PATTERN } from '../mesh/names.ts';
 
 /** What a path under /api/v1 asks for. */
-export type Route =
-  | { to: 'list' }
-  | { to: 'status'; service: string }
-  /** `path` is what the worker is asked for; `rpc` whether it answers in JSON-RPC. */
-  | { to: 'worker'; service: string; path: string; rpc: boolean };
+export type Route = { to: 'list' } | { to: 'status'; service: string } | WorkerRoute;
+
+export interface WorkerRoute {
+  to: 'worker';
+  service: string;
+  /** What the worker is asked for. */
+  path: string;
+  /** Whether it answers in JSON-RPC: the MCP endpoint does. */
+  rpc: boolean;
+}
 
 /** Sub-paths of a service, as shown to a caller who missed them. */
 const SUB_PATHS = ['(none)', '/mcp', '/execute', '/tools', '/tools/<tool>', '/status'];
@@ -43,6 +48,14 @@ export function parseRoute(method: string, path: string): Route {
   allow(sub, method);
   if (sub === 'status') return { to: 'status', service };
   return { to: 'worker', service, path: `/${sub}`, rpc: sub === 'mcp' };
+}
+
+/** Whether a path is of an MCP endpoint, whatever else may be wrong with the request: such errors are JSON-RPC. */
+export function isMcpEndpoint(path: string): boolean {
+  const [, sub, ...rest] = path.slice(MCP_PATH.length + 1).split('/');
+  return (
+    path.startsWith(`${MCP_PATH}/`) && rest.length === 0 && (sub === undefined || sub === '' || sub === 'mcp')
+  );
 }
 
 export function unknownService(service: string): MeshError {

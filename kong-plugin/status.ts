@@ -1,10 +1,10 @@
 import { MCP_PATH } from '../mesh/names.ts';
-import type { Balancer } from './balancer/balancer.ts';
 import type { Load } from './balancer/load.ts';
+import type { ChooseParts } from './choose.ts';
 import type { KnownService } from './discovery.ts';
 
 /** Body of `GET /api/v1/mcp/<name>/status`; `load` is null while the gateway knows nothing of it. */
-export function describeStatus(service: KnownService, balancer: Balancer): object {
+export function describeStatus(service: KnownService, { balancer, ejection }: ChooseParts): object {
   return {
     ...summarize(service),
     details: service.instances.map(({ id, address, port, status, reason, meta }) => ({
@@ -12,7 +12,8 @@ export function describeStatus(service: KnownService, balancer: Balancer): objec
       address: `${address.includes(':') ? `[${address}]` : address}:${port}`,
       state: status,
       ...(reason === '' ? {} : { reason }),
-      ...describeLoad(balancer.load(id)),
+      load: describeLoad(balancer.load(id)),
+      ...describeBreaker(ejection.state(id)),
       version: meta.version ?? null,
       era: meta.era ?? null,
     })),
@@ -27,8 +28,8 @@ export function listServices(services: KnownService[]): object {
 }
 
 /** Our own calls there, and what the instance last said of itself. */
-function describeLoad(load: Load | undefined): { load: object | null; breaker: string | null } {
-  if (!load) return { load: null, breaker: null };
+function describeLoad(load: Load | undefined): object | null {
+  if (!load) return null;
   const now = Date.now();
   const report = load.report(now);
   const known = report && {
@@ -38,8 +39,12 @@ function describeLoad(load: Load | undefined): { load: object | null; breaker: s
     memory: report.memory,
   };
   const latency_ms = Math.round(load.latencyMs(now) * 10) / 10;
-  const own = { in_flight: load.inFlight, streams: load.streams, latency_ms };
-  return { load: { ...own, ...known }, breaker: report ? (report.breakerOpen ? 'open' : 'closed') : null };
+  return { in_flight: load.inFlight, streams: load.streams, latency_ms, ...known };
+}
+
+/** Anything but `closed`: it gets no calls but a probe, unless too many instances are in that state. */
+function describeBreaker({ state, reason }: ReturnType<ChooseParts['ejection']['state']>): object {
+  return { breaker: state, ...(reason === '' ? {} : { breaker_reason: reason }) };
 }
 
 function summarize({ name, instances, definition }: KnownService) {

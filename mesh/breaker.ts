@@ -15,6 +15,8 @@ interface BreakerOptions {
 export interface Breaker {
   /** Runs the action, or throws MeshError `circuit_open` without running it. */
   run<T>(action: () => Promise<T>): Promise<T>;
+  /** Opens it at once, whatever was counted. */
+  trip(): void;
   readonly state: BreakerState;
   close(): void;
 }
@@ -66,6 +68,9 @@ export function createBreaker({
         const detail = `opened after ${failureThreshold} consecutive failures`;
         throw new MeshError('circuit_open', { detail, delivered: 'no', retryAfterMs, cause: error });
       }
+    },
+    trip() {
+      if (!circuit.opened) circuit.open();
     },
     get state() {
       if (circuit.opened) return 'open';

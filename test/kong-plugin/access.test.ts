@@ -3,6 +3,7 @@ import { describe, test } from 'node:test';
 import { decide } from '../../kong-plugin/access.ts';
 import { createBalancer } from '../../kong-plugin/balancer/balancer.ts';
 import type { Discovery, KnownService } from '../../kong-plugin/discovery.ts';
+import { Ejection } from '../../kong-plugin/ejection.ts';
 import type { AnswerDecision, RouteDecision } from '../../kong-plugin/handoff.ts';
 import { readRequest } from '../../kong-plugin/handoff.ts';
 import { readOutcome } from '../../kong-plugin/log.ts';
@@ -41,7 +42,7 @@ function gatewayOf(...instances: Instance[]) {
   return (path: string, { method = 'POST', headers = {} as Record<string, string> } = {}) =>
     decide(
       { method, path, query: '', clientIp: '', headers: { host: 'localhost:10010', ...headers } },
-      { discovery, balancer, refuseHost },
+      { discovery, balancer, ejection: new Ejection(), refuseHost },
     );
 }
 
@@ -217,7 +218,7 @@ test('status works with no healthy instance', async () => {
         state: 'critical',
         reason: 'broken',
         load: null,
-        breaker: null,
+        breaker: 'closed',
         version: '1.0',
         era: 'legacy',
       },
@@ -243,33 +244,82 @@ test('what Lua left is read with its looseness taken out', () => {
   assert.equal(readRequest(undefined), undefined);
 });
 
+const LOG = {
+  mesh: {
+    record: { call_id: 'c', service: 'a', instances: ['i1', 'i2', 'i3'] },
+    load: writeLoadReport({
+      cpu: 0.5,
+      memory: 0.25,
+      inFlight: 3,
+      queueDepth: 1,
+      latencyMs: 8,
+      breakerOpen: false,
+    }),
+  },
+  source: 'upstream',
+  tries: [{ state: 'failed' }, {}],
+  response: { status: 200 },
+  latencies: { request: 12, proxy: 9 },
+};
+
 test('the log tells who was tried', () => {
-  const log = {
-    mesh: {
-      record: { call_id: 'c', service: 'a', instances: ['i1', 'i2', 'i3'] },
-      load: writeLoadReport({
-        cpu: 0.5,
-        memory: 0.25,
-        inFlight: 3,
-        queueDepth: 1,
-        latencyMs: 8,
-        breakerOpen: false,
-      }),
-    },
-    source: 'service',
-    tries: [{ state: 'failed' }, {}],
-    response: { status: 200 },
-    latencies: { request: 12, proxy: 9 },
-  };
   const want = {
     callId: 'c',
     service: 'a',
     status: 200,
-    tried: ['i1', 'i2'],
+    tries: [
+      { instance: 'i1', result: 'failed', reason: 'the connection failed' },
+      { instance: 'i2', result: 'answered', reason: '' },
+    ],
     latencyMs: 12,
     answeredMs: 9,
     report: { cpu: 0.5, memory: 0.25, inFlight: 3, queueDepth: 1, latencyMs: 8, breakerOpen: false },
   };
-  assert.deepEqual(readOutcome(JSON.stringify(log)), want);
-  assert.equal(readOutcome(JSON.stringify({ ...log, mesh: undefined })), undefined);
+  assert.deepEqual(readOutcome(JSON.stringify(LOG)), want);
+  assert.equal(readOutcome(JSON.stringify({ ...LOG, mesh: undefined })), undefined);
+});
+
+describe('what counts against the instance that was tried last', () => {
+  const cases = [
+    { desc: 'an answer of its own', log: {}, result: 'answered' },
+    { desc: 'its refusal', log: { response: { status: 503 } }, result: 'answered' },
+    { desc: 'an error of the tool', log: { response: { status: 422 } }, result: 'answered' },
+    {
+      desc: 'a 502 of its own',
+      log: { response: { status: 502 } },
+      result: 'failed',
+      reason: /answered 502/,
+    },
+    {
+      desc: 'a 504 of its own',
+      log: { response: { status: 504 } },
+      result: 'failed',
+      reason: /answered 504/,
+    },
+    { desc: 'a reset', log: { source: 'kong', response: { status: 502 } }, result: 'failed', reason: /lost/ },
+    {
+      desc: 'silence',
+      log: { source: 'kong', response: { status: 504 } },
+      result: 'failed',
+      reason: /in time/,
+    },
+    {
+      desc: 'nothing: the client left',
+      log: { source: 'kong', response: { status: 499 } },
+      result: 'unknown',
+    },
+    {
+      desc: 'a connection that failed',
+      log: { source: 'kong', tries: [{ state: 'failed' }, { state: 'failed' }], response: { status: 502 } },
+      result: 'failed',
+      reason: /the connection failed/,
+    },
+  ];
+  for (const { desc, log, result, reason = /^/ } of cases) {
+    test(desc, () => {
+      const last = readOutcome(JSON.stringify({ ...LOG, ...log }))?.tries.at(-1);
+      assert.deepEqual([last?.instance, last?.result], ['i2', result]);
+      assert.match(last?.reason ?? '', reason);
+    });
+  }
 });
