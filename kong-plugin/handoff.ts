@@ -30,6 +30,8 @@ export interface RouteDecision {
   targets: [host: string, port: number][];
   path: string;
   headers: Record<string, string>;
+  /** For the client, beside those of the worker's answer. */
+  answer_headers?: Record<string, string>;
   /** Milliseconds: connect, write, read. */
   timeouts: [number, number, number];
   /** Comes back in the log phase. */

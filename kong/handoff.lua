@@ -67,6 +67,7 @@ for name in pairs(kong.response.get_headers(1000)) do
   if name == "endpoint-load-metrics" or name:sub(1, 7) == "x-mesh-" then kong.response.clear_header(name) end
 end
 local d = kong.ctx.shared.mesh_decision
+for name, value in pairs(type(d) == "table" and d.answer_headers or {}) do kong.response.set_header(name, value) end
 if type(d) == "table" and d.targets and d.failure -- Kong's own answer to a call that was under way
   and kong.response.get_source() ~= "service" and kong.response.get_status() >= 502 then
   kong.ctx.plugin.failure = d.failure.body
