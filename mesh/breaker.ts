@@ -41,9 +41,6 @@ export function createBreaker({
     enableSnapshots: false,
     errorFilter: error => !isFailure(error),
   });
-  circuit.on('success', () => {
-    failures = 0;
-  });
   circuit.on('failure', () => {
     failures += 1;
     if (failures >= failureThreshold && !circuit.opened) circuit.open();
@@ -61,7 +58,12 @@ export function createBreaker({
   return {
     async run<T>(action: () => Promise<T>): Promise<T> {
       try {
-        return (await circuit.fire(action)) as T;
+        return (await circuit.fire(async () => {
+          const value = await action();
+          // Not on opossum's 'success': it says that of an excused error, too.
+          failures = 0;
+          return value;
+        })) as T;
       } catch (error) {
         if ((error as { code?: unknown })?.code !== 'EOPENBREAKER') throw error;
         const retryAfterMs = Math.max(0, openedAt + recoveryMs - Date.now());

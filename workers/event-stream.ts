@@ -30,8 +30,11 @@ export function openEventStream(reply: FastifyReply): EventStream {
     'x-accel-buffering': 'no',
   });
   response.flushHeaders();
-  const keepAlive = setInterval(() => response.write(': keep-alive\n\n'), KEEP_ALIVE_MS);
-  response.on('close', () => clearInterval(keepAlive));
+  // A client may be gone before its stream is opened: then 'close' does not come again.
+  if (!response.destroyed) {
+    const keepAlive = setInterval(() => response.write(': keep-alive\n\n'), KEEP_ALIVE_MS);
+    response.on('close', () => clearInterval(keepAlive));
+  }
   const write = (text: string) => {
     if (response.destroyed || !response.writable) return;
     // Looked at before the write, so that one answer of any size goes out.

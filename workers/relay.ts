@@ -5,6 +5,7 @@ import { type Admission, createAdmission } from './admission.ts';
 import type { LoadMeter } from './load.ts';
 import type { WorkerMetrics } from './metrics.ts';
 import type { CallOptions } from './multiplexer.ts';
+import { isSafe, Retries, type Revivable } from './retry.ts';
 
 export interface RelayOptions extends Omit<CallOptions, 'timeoutMs'> {
   /** Whose call it is, for fair shares of the queue. */
@@ -14,7 +15,7 @@ export interface RelayOptions extends Omit<CallOptions, 'timeoutMs'> {
 }
 
 /** A server to call: the shared one, or one of a session's or a call's own. */
-export interface Upstream {
+export interface Upstream extends Revivable {
   call(request: RpcRequest, options: CallOptions): Promise<string>;
 }
 
@@ -22,47 +23,82 @@ interface RelayParts {
   service: Service;
   metrics: WorkerMetrics;
   load: LoadMeter;
+  /** Whether a tool of the server is known to do no harm when it is called again; without it, none is. */
+  isRepeatable?: (upstream: Upstream, tool: string) => boolean;
 }
 
-/** The way of every call, whichever route it came by: a place in the server, one bound in time for all of it, measured. */
+/**
+ * The way of every call, whichever route it came by: a place in the server, a second try where that is safe, one bound
+ * in time for all of it, measured.
+ */
 export class Relay {
   readonly #parts: RelayParts;
   readonly #admissions = new WeakMap<Upstream, Admission>();
+  readonly #retries: Retries;
   #queued = 0;
 
   constructor(parts: RelayParts) {
     this.#parts = parts;
+    const { retry: policy, concurrency, queue } = parts.service;
+    this.#retries = new Retries({
+      policy,
+      room: concurrency + queue,
+      onRetry: reason => parts.metrics.retried(reason),
+    });
   }
 
-  /** Calls that wait for a place in their server. */
+  /** Calls that wait for a place in their server, or for their next try. */
   get queued(): number {
-    return this.#queued;
+    return this.#queued + this.#retries.waiting;
   }
 
   /** Carries one request to a server and resolves with the text of its response. @throws MeshError */
   async call(upstream: Upstream, request: RpcRequest, options: RelayOptions): Promise<string> {
-    const { service, metrics, load } = this.#parts;
-    const { timeoutMs, principal, ...rest } = options;
+    const { service, metrics, isRepeatable } = this.#parts;
+    const { timeoutMs, ...rest } = options;
     const bound = timeoutFor(service, request);
     const impatient = timeoutMs !== undefined && timeoutMs < bound;
-    const total = impatient ? timeoutMs : bound;
     const started = performance.now();
-    let leave = () => {};
+    const deadline = started + (impatient ? timeoutMs : bound);
+    const { onNotification, begun } = watched(options);
+    const call = {
+      server: upstream,
+      safe: service.retry.attempts > 1 && isSafe(request, tool => isRepeatable?.(upstream, tool) ?? false),
+      deadline,
+      signal: options.signal,
+      begun,
+    };
     let outcome = 'ok';
     try {
-      leave = await this.#enter(upstream, principal, total, rest.signal);
-      const entered = performance.now();
-      const left = Math.max(1, Math.round(total - (entered - started)));
-      const text = await upstream.call(request, { ...rest, impatient, timeoutMs: left });
-      load.observe(performance.now() - entered);
-      return text;
+      return await this.#retries.run(call, number => {
+        // What is left of the time for a second try says nothing of the server when it runs out.
+        const attempt = { ...rest, onNotification, impatient: impatient || number > 1 };
+        return this.#attempt(upstream, request, attempt, deadline);
+      });
     } catch (fault) {
       const error = toMeshError(fault);
       outcome = error.code;
       throw error;
     } finally {
-      leave();
       metrics.observe(request.method, outcome, (performance.now() - started) / 1000);
+    }
+  }
+
+  async #attempt(
+    upstream: Upstream,
+    request: RpcRequest,
+    { principal, ...options }: Omit<RelayOptions, 'timeoutMs'>,
+    deadline: number,
+  ): Promise<string> {
+    const left = () => Math.max(1, Math.round(deadline - performance.now()));
+    const leave = await this.#enter(upstream, principal, left(), options.signal);
+    const entered = performance.now();
+    try {
+      const text = await upstream.call(request, { ...options, timeoutMs: left() });
+      this.#parts.load.observe(performance.now() - entered);
+      return text;
+    } finally {
+      leave();
     }
   }
 
@@ -96,4 +132,23 @@ function timeoutFor(service: Service, request: RpcRequest): number {
   const known =
     request.method === 'tools/call' && typeof name === 'string' && Object.hasOwn(service.tool_timeouts, name);
   return (known ? service.tool_timeouts[name] : undefined) ?? service.timeout_ms;
+}
+
+/**
+ * Notices when the client gets something of a call before its answer. A call that asks for logs counts as begun from
+ * the start: only one of those may be in the server at a time, and who waits for a second try does not see the others.
+ */
+function watched({ onNotification, wantsLogs }: RelayOptions): {
+  onNotification: RelayOptions['onNotification'];
+  begun(): boolean;
+} {
+  let begun = wantsLogs === true;
+  if (!onNotification) return { onNotification, begun: () => begun };
+  return {
+    onNotification(notification) {
+      begun = true;
+      onNotification(notification);
+    },
+    begun: () => begun,
+  };
 }

@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
+import { MeshError } from '../mesh/errors.ts';
 import type { RpcResponse } from '../mesh/jsonrpc.ts';
 import { isObject, type JsonObject } from '../mesh/jsonrpc.ts';
 import type { CallOptions } from './multiplexer.ts';
 import { resultOf } from './multiplexer.ts';
+import { saysRepeatable } from './retry.ts';
 
 /** An argument that a client mirrors in a header `Mcp-Param-<name>` (2026-07-28, custom parameter headers). */
 export interface ParamHeader {
@@ -15,6 +17,11 @@ export interface ParamHeader {
 export interface ToolCatalog {
   /** The headers of a tool; empty for an unknown one. Asks the server at the first use and after a change. */
   paramHeaders(tool: string): Promise<ParamHeader[]>;
+  /**
+   * Whether a tool's annotations say that a repeated call does no harm, as far as is known now: a list that is not
+   * there yet is asked for, but not waited for.
+   */
+  isRepeatable(tool: string): boolean;
   /** Hash of all tools with their schemas: instances with equal hashes offer the same. */
   hash(): Promise<string>;
   /** The server said that its tools have changed, or is another process. */
@@ -28,6 +35,7 @@ interface Asks {
 interface Tools {
   hash: string;
   headers: Map<string, ParamHeader[]>;
+  repeatable: Set<string>;
 }
 
 const TIMEOUT_MS = 10_000;
@@ -39,33 +47,55 @@ const DEPTH_MAX = 20;
 /** What the worker must know of its server's tools to check a call: read from `tools/list`, kept until it changes. */
 export function createToolCatalog(server: Asks): ToolCatalog {
   let known: Promise<Tools> | undefined;
+  /** What `known` resolved with. */
+  let current: Tools | undefined;
+  /** The last list there was: a call that waits for the server to come back is checked against it. */
+  let last: Tools | undefined;
   const tools = () => {
-    const current = known ?? readTools(server);
-    known = current;
+    if (known) return known;
+    const asked = readTools(server);
+    known = asked;
+    asked.then(
+      list => {
+        last = list;
+        if (known === asked) current = list;
+      },
+      () => {},
+    );
     // Not at once: a server that never answers the list would delay every call by that much.
-    current.catch(() => {
+    asked.catch(() => {
       setTimeout(() => {
-        if (known === current) known = undefined;
+        if (known === asked) known = undefined;
       }, RETRY_MS).unref();
     });
-    return current;
+    return asked;
   };
   return {
     async paramHeaders(tool) {
       // A server that lists no tools has none with headers; its own answer to the call says what is wrong.
-      const headers = (await tools().catch(() => undefined))?.headers;
+      const headers = (await tools().catch(error => (isAway(error) ? last : undefined)))?.headers;
       return headers?.get(tool) ?? [];
+    },
+    isRepeatable(tool) {
+      void tools().catch(() => {});
+      return current?.repeatable.has(tool) ?? false;
     },
     hash: async () => (await tools()).hash,
     invalidate() {
       known = undefined;
+      current = undefined;
     },
   };
+}
+
+function isAway(error: unknown): boolean {
+  return error instanceof MeshError && error.code === 'child_unavailable';
 }
 
 async function readTools(server: Asks): Promise<Tools> {
   const hash = createHash('sha256');
   const headers = new Map<string, ParamHeader[]>();
+  const repeatable = new Set<string>();
   let cursor: unknown;
   for (let page = 0; page < PAGES_MAX; page += 1) {
     const params = cursor === undefined ? {} : { cursor };
@@ -73,11 +103,15 @@ async function readTools(server: Asks): Promise<Tools> {
     if (!isObject(result)) break;
     const tools = Array.isArray(result.tools) ? result.tools.filter(isObject) : [];
     hash.update(JSON.stringify(tools));
-    for (const tool of tools) headers.set(String(tool.name), headersOf(tool.inputSchema));
+    for (const tool of tools) {
+      const name = String(tool.name);
+      headers.set(name, headersOf(tool.inputSchema));
+      if (saysRepeatable(tool)) repeatable.add(name);
+    }
     cursor = result.nextCursor;
     if (cursor === undefined) break;
   }
-  return { hash: hash.digest('hex').slice(0, 16), headers };
+  return { hash: hash.digest('hex').slice(0, 16), headers, repeatable };
 }
 
 /** Valid annotations only: a name of tchar, unique but for case, on a string, integer or boolean below `properties`. */
