@@ -1,4 +1,4 @@
-import { setTimeout as pause } from 'node:timers/promises';
+import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { Instance, Watch } from './consul.ts';
 import { ConsulError, explain, type Link, type WatchMethod } from './consul-link.ts';
@@ -10,14 +10,18 @@ const BACKOFF_MS = { first: 250, max: 5000 };
 const REQUEST_INTERVAL_MS = 100;
 /** How Consul begins the output of a TTL check that nobody updated in time. */
 const TTL_EXPIRED = 'TTL expired';
+/** Entries of an answer that are read in one turn of the event loop: about 2 ms, where 1,000 take 10. */
+const SLICE = 200;
+/** What `reasonOf` makes of a check without words. */
+const UNSAID = /^\S+ is (warning|critical)$/;
 const STATUSES = ['passing', 'warning', 'critical', 'maintenance'] as const;
 
 export interface Followed<T> {
   /** For messages: the path below /v1. */
   what: string;
   fetch: WatchMethod;
-  /** Reads an answer's body; throws on one that is not Consul's. */
-  read(body: unknown): T;
+  /** Reads an answer's body, with what the one before said; throws on one that is not Consul's. */
+  read(body: unknown, before: T | undefined): T | Promise<T>;
   onChange(value: T): void;
   onError(error: Error): void;
 }
@@ -32,6 +36,7 @@ export function follow<T>(link: Link, { what, fetch, read, onChange, onError }: 
   let current: { end(): void } | undefined;
   let timer: NodeJS.Timeout | undefined;
   let last: { value: T } | undefined;
+  let before: T | undefined;
   let failures = 0;
   let answeredAt = 0;
   let nextRequest = 0;
@@ -40,7 +45,7 @@ export function follow<T>(link: Link, { what, fetch, read, onChange, onError }: 
     await pause(Math.max(0, nextRequest - performance.now()), undefined, { signal: closing.signal });
     nextRequest = performance.now() + REQUEST_INTERVAL_MS;
     const answer = await fetch(options);
-    if (!closing.signal.aborted) accept(answer[0].headers['x-consul-index'], answer[1]);
+    await accept(answer[0].headers['x-consul-index'], answer[1]);
     return answer;
   };
 
@@ -48,11 +53,13 @@ export function follow<T>(link: Link, { what, fetch, read, onChange, onError }: 
    * By data, not by the package's 'change', which goes by the index: Consul's index moves without a change
    * (an unknown service has the whole catalogue's) and stays over one (KV prefix deleted by a shorter one).
    */
-  function accept(index: string | string[] | undefined, body: unknown): void {
+  async function accept(index: string | string[] | undefined, body: unknown): Promise<void> {
     // Without it an answer is not Consul's: a proxy's 404 would read as an empty KV store.
     if (index === undefined)
       throw new ConsulError(`${what}: no X-Consul-Index in the answer of ${link.url.host}`);
-    const value = read(body);
+    const value = await read(body, before);
+    if (closing.signal.aborted) return;
+    before = value;
     answeredAt = Date.now();
     failures = 0;
     if (last !== undefined && isDeepStrictEqual(last.value, value)) return;
@@ -97,11 +104,41 @@ export function readServices(body: unknown): Map<string, string[]> {
   );
 }
 
-/** Reads GET /v1/health/service/<name>: all instances, sorted by id, as Consul promises no order. */
-export function readInstances(body: unknown): Instance[] {
+/**
+ * Reads GET /v1/health/service/<name>: all instances, sorted by id, as Consul promises no order. An instance that is
+ * as it was stays the same object, and so does the list; a long one is read over several turns of the event loop.
+ */
+export async function readInstances(body: unknown, before: Instance[] = []): Promise<Instance[]> {
   if (!Array.isArray(body)) throw notConsul('a list', body);
-  const instances = (body as HealthEntry[]).map(readInstance);
-  return instances.sort((a, b) => compare(a.id, b.id) || compare(a.node, b.node));
+  const known = new Map(before.map(instance => [instanceKey(instance), instance]));
+  const instances: Instance[] = [];
+  for (let start = 0; start < body.length; start += SLICE) {
+    // The first waits too: parsing the text of so many has just taken as long.
+    if (body.length > SLICE) await turn();
+    for (const entry of body.slice(start, start + SLICE) as HealthEntry[]) {
+      const instance = readInstance(entry);
+      const old = known.get(instanceKey(instance));
+      instances.push(old !== undefined && isDeepStrictEqual(old, instance) ? old : instance);
+    }
+  }
+  instances.sort((a, b) => compare(a.id, b.id) || compare(a.node, b.node));
+  const same = instances.length === before.length && instances.every((instance, i) => instance === before[i]);
+  return same ? before : instances;
+}
+
+/** An id is unique on its node only. */
+function instanceKey({ id, node }: Instance): string {
+  return `${node}\n${id}`;
+}
+
+/**
+ * Whether nothing is known of it yet: none of its own checks has said a word since it was registered. It gets there
+ * again when an agent that has forgotten it is told anew.
+ */
+export function isUnchecked({ id, status, reason }: Instance): boolean {
+  return (
+    status !== 'passing' && reason.split('; ').every(text => text.startsWith(`${id}:`) && UNSAID.test(text))
+  );
 }
 
 /** Reads GET /v1/kv/<prefix>?recurse: name → JSON value; remembers the good values for broken ones. */

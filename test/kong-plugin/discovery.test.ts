@@ -3,7 +3,9 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { startConsul } from '../../kong/dev/consul.ts';
 import { createDiscovery, type Discovery } from '../../kong-plugin/discovery.ts';
+import { createGatewayMetrics } from '../../kong-plugin/metrics.ts';
 import { type Consul, createConsul, type Registration } from '../../mesh/consul.ts';
+import { readInstances } from '../../mesh/consul-watch.ts';
 
 function registration(name: string, port: number): Registration {
   const service = `mcp-${name}`;
@@ -60,6 +62,7 @@ test('a service is known by its instances, by its definition, and by both', asyn
 test('instances that leave are forgotten, and the service stays known', async t => {
   const { consul, discovery } = await setUp(t);
   await consul.putDefinition('a', {});
+  await consul.register(registration('other', 9));
   for (const port of [1, 2]) await consul.register(registration('a', port));
   await until(() => discovery.find('a')?.instances.length === 2);
   await consul.deregister('mcp-a-1');
@@ -92,6 +95,94 @@ test('ready resolves once all that Consul has is known', async t => {
     discovery.list().map(({ instances }) => instances.length),
     [1, 1, 1, 1, 1],
   );
+});
+
+test('what has not changed stays the same object', async t => {
+  const { consul, discovery } = await setUp(t);
+  for (const [name, port] of [
+    ['a', 1],
+    ['a', 2],
+    ['a', 3],
+    ['b', 4],
+  ] as const)
+    await consul.register(registration(name, port));
+  const instances = (name: string) => discovery.find(name)?.instances ?? [];
+  await until(() => instances('a').length === 3 && instances('b').length === 1);
+  const before = { a: instances('a'), b: instances('b') };
+  await consul.report('mcp-a-2', 'critical', 'out of memory');
+  await until(() => instances('a')[1]?.reason === 'out of memory');
+  assert.equal(instances('b'), before.b);
+  assert.notEqual(instances('a'), before.a);
+  assert.deepEqual(
+    instances('a').map((instance, i) => instance === before.a[i]),
+    [true, false, true],
+  );
+});
+
+test('a name that no URL can have is none of ours', async t => {
+  const { consul, discovery } = await setUp(t);
+  for (const [i, name] of ['../admin', '', 'A', '__proto__', 'x'.repeat(64)].entries())
+    await consul.register({ ...registration(`odd${i}`, i), meta: { mcp_server: name } });
+  await consul.putDefinition('Not_Ours', {});
+  await consul.register(registration('a', 9));
+  await until(() => discovery.find('a') !== undefined);
+  assert.deepEqual(
+    discovery.list().map(({ name }) => name),
+    ['a'],
+  );
+});
+
+test('1,000 instances are read in many turns, and only what changed is made anew', async () => {
+  const entry = (i: number, status = 'passing') => ({
+    Node: { Node: 'host', Address: '10.0.0.1' },
+    Service: {
+      ID: `mcp-a-${i}`,
+      Service: 'mcp-a',
+      Address: '',
+      Port: i,
+      Tags: null,
+      Meta: { mcp_server: 'a' },
+    },
+    Checks: [{ CheckID: `mcp-a-${i}:ttl`, Status: status, Output: '', Notes: '' }],
+  });
+  const body = (changed: number) =>
+    Array.from({ length: 1000 }, (_, i) => entry(i, i === changed ? 'critical' : 'passing'));
+  const first = await readInstances(body(-1));
+  let turns = 0;
+  let counting = true;
+  const count = () => {
+    turns += 1;
+    if (counting) setImmediate(count);
+  };
+  setImmediate(count);
+  const second = await readInstances(body(500), first);
+  counting = false;
+  assert.ok(turns >= 5, `others had ${turns} turns`);
+  assert.equal(second.length, 1000);
+  assert.equal(second.filter((instance, i) => instance !== first[i]).length, 1);
+  assert.equal(await readInstances(body(500), second), second);
+});
+
+test('the gauges tell how old and how large the catalogue is', async t => {
+  const { consul, discovery } = await setUp(t);
+  await consul.register(registration('a', 1));
+  await consul.putDefinition('b', {});
+  await consul.report('mcp-a-1', 'critical', 'broken');
+  await until(
+    () => discovery.find('a')?.instances[0]?.status === 'critical' && discovery.list().length === 2,
+  );
+  const metrics = createGatewayMetrics(undefined, { list: () => discovery.list(), age: () => 12.5 });
+  const text = await metrics.text();
+  for (const line of [
+    'mcp_mesh_catalogue_age_seconds 12.5',
+    'mcp_mesh_catalogue_services 2',
+    'mcp_mesh_catalogue_instances{state="passing"} 0',
+    'mcp_mesh_catalogue_instances{state="critical"} 1',
+    'mcp_mesh_catalogue_instances{state="maintenance"} 0',
+  ])
+    assert.ok(text.includes(`${line}\n`), `${line} is not in\n${text}`);
+  const now = Date.now();
+  assert.ok(discovery.age(now) >= 0 && discovery.age(now + 60_000) >= 60);
 });
 
 test('without Consul, ready gives up and the error is reported', async t => {
