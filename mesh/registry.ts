@@ -1,10 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { LineCounter, parseDocument } from 'yaml';
 import type { z } from 'zod';
 import { isObject, type JsonObject } from './jsonrpc.ts';
 import { consulName } from './names.ts';
-import { describeFault, type Fault, type Path, suggestion, toFaults, toText } from './registry-faults.ts';
 import { registrySchema, serviceSchema } from './registry-schema.ts';
+import { describeFault, type Fault, type Path, parseYaml, suggestion, toFaults } from './yaml-faults.ts';
 
 export type Service = Omit<z.infer<typeof serviceSchema>, 'service_name'> & { service_name: string };
 
@@ -32,28 +31,35 @@ export class RegistryError extends Error {
  * @throws RegistryError with every fault that was found
  */
 export function loadRegistry(path: string, options: LoadOptions): Registry {
-  const lines = new LineCounter();
-  const document = parseDocument(readText(path), { lineCounter: lines, prettyErrors: false });
-  const fail = (faults: Fault[]): never => {
-    throw new RegistryError(faults.map(fault => toText(fault, path, document, lines)).join('\n'));
-  };
-  if (document.errors.length > 0) {
-    const texts = document.errors.map(
-      error => `${path}:${lines.linePos(error.pos[0]).line}: ${error.message}`,
-    );
+  return parseRegistry(readRegistryText(path), path, options);
+}
+
+/**
+ * Checks the text of a registry file; the path is for messages.
+ * @throws RegistryError with every fault that was found
+ */
+export function parseRegistry(text: string, path: string, options: LoadOptions): Registry {
+  const { value, errors, toText } = parseYaml(text, path);
+  const fail = (texts: string[]): never => {
     throw new RegistryError(texts.join('\n'));
+  };
+  if (errors.length > 0) return fail(errors);
+  const root = registrySchema.safeParse(value, { reportInput: true });
+  if (!root.success) {
+    const faults = root.error.issues.flatMap(issue => toFaults(issue, [], registrySchema));
+    return fail(faults.map(toText));
   }
-  const root = registrySchema.safeParse(document.toJS() ?? {}, { reportInput: true });
-  if (!root.success) return fail(root.error.issues.flatMap(issue => toFaults(issue, [])));
 
   const faults: Fault[] = [];
   const services: Service[] = [];
-  const defaults = (document.toJS() as JsonObject).defaults ?? {};
+  const defaults = (value as JsonObject).defaults ?? {};
   root.data.mcp_services.forEach((raw, index) => {
     const merged = isObject(raw) ? mergeDefaults(defaults as JsonObject, raw) : raw;
     const parsed = serviceSchema.safeParse(merged, { reportInput: true });
     if (!parsed.success) {
-      faults.push(...parsed.error.issues.flatMap(issue => toFaults(issue, ['mcp_services', index])));
+      faults.push(
+        ...parsed.error.issues.flatMap(issue => toFaults(issue, ['mcp_services', index], serviceSchema)),
+      );
       return;
     }
     const service = {
@@ -64,7 +70,22 @@ export function loadRegistry(path: string, options: LoadOptions): Registry {
     services.push(fill ? fillVariables(service, ['mcp_services', index], options.env, faults) : service);
   });
   if (faults.length === 0) faults.push(...crossCheck(services));
-  return faults.length > 0 ? fail(faults) : { path, services };
+  return faults.length > 0 ? fail(faults.map(toText)) : { path, services };
+}
+
+/** @throws RegistryError that names the file and the system's reason */
+export function readRegistryText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw unreadableRegistry(path, cause);
+  }
+}
+
+export function unreadableRegistry(path: string, cause: unknown): RegistryError {
+  const { code = String(cause) } = cause as NodeJS.ErrnoException;
+  const hint = 'MESH_REGISTRY names the registry file';
+  return new RegistryError(`${path}: cannot be read (${code}); ${hint}`, { cause });
 }
 
 /** The service of that name. @throws RegistryError with the nearest name when there is none */
@@ -87,7 +108,7 @@ export function adHocService(fields: {
   const parsed = serviceSchema.safeParse(fields, { reportInput: true });
   if (parsed.success) return { ...parsed.data, service_name: consulName(fields.name) };
   throw new RegistryError(
-    parsed.error.issues.flatMap(issue => toFaults(issue, []).map(describeFault)).join('\n'),
+    parsed.error.issues.flatMap(issue => toFaults(issue, [], serviceSchema).map(describeFault)).join('\n'),
   );
 }
 
@@ -100,17 +121,6 @@ export function publicDefinition(service: Service): JsonObject {
 /** How many workers to start for a service. */
 export function instanceCount(service: Service): number {
   return typeof service.instances === 'number' ? service.instances : service.instances.min;
-}
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (cause) {
-    const hint = 'MESH_REGISTRY names the registry file';
-    throw new RegistryError(`${path}: cannot be read (${(cause as NodeJS.ErrnoException).code}); ${hint}`, {
-      cause,
-    });
-  }
 }
 
 /** A service's own value wins; in nested settings (limits, retry, …) each key on its own. */
