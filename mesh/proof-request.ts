@@ -1,0 +1,101 @@
+import { get, type IncomingMessage } from 'node:http';
+import { createNonce, findProofFault, type InstancePlace, PROOF_PATH } from './instance-proof.ts';
+
+export interface ProofFault {
+  /** For operators; nothing of what the other side wrote. */
+  reason: string;
+  /** Whether something answered at the address: then it is not the instance. Else the instance may be there, and slow. */
+  answered: boolean;
+}
+
+interface ProofRequestOptions {
+  /** The service's keys, any of which will do. */
+  keys: readonly Buffer[];
+  /** Of the whole exchange. */
+  timeoutMs: number;
+  signal: AbortSignal;
+}
+
+/** A proof with 16 keys has 1 KB. */
+const ANSWER_BYTES = 4096;
+const HEADER_BYTES = 8192;
+const NETWORK_FAULTS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'connection refused',
+  ECONNRESET: 'the connection was closed before it answered',
+  EHOSTUNREACH: 'host unreachable',
+  ENETUNREACH: 'network unreachable',
+  ENOTFOUND: 'its host name is unknown',
+};
+
+/**
+ * Asks an instance for a proof, on a connection of its own. The other side may be anybody: its answer is bounded in
+ * time and size, a redirect is not followed. Resolves with what is wrong, or undefined; never rejects.
+ */
+export async function requestProof(
+  place: InstancePlace,
+  { keys, timeoutMs, signal }: ProofRequestOptions,
+): Promise<ProofFault | undefined> {
+  // Node would connect to localhost, or to port 80, instead.
+  if (place.address === '' || !(place.port >= 1 && place.port <= 65_535)) {
+    return { reason: 'it is registered without an address or a port', answered: false };
+  }
+  const nonce = createNonce();
+  const ending = new AbortController();
+  const end = () => ending.abort();
+  const timer = setTimeout(end, timeoutMs);
+  signal.addEventListener('abort', end, { once: true });
+  try {
+    const response = await send(place, nonce, ending.signal);
+    const text = await readText(response);
+    if (response.statusCode !== 200) {
+      return { reason: `GET ${PROOF_PATH} was answered with status ${response.statusCode}`, answered: true };
+    }
+    const reason =
+      text === undefined ? 'its answer is too large' : findProofFault(parse(text), keys, nonce, place);
+    return reason === undefined ? undefined : { reason, answered: true };
+  } catch (error) {
+    if (ending.signal.aborted) return { reason: `no whole answer within ${timeoutMs} ms`, answered: false };
+    const { code = '' } = error as NodeJS.ErrnoException;
+    return { reason: NETWORK_FAULTS[code] ?? `no HTTP answer (${code})`, answered: code.startsWith('HPE_') };
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', end);
+    // Also ends what still comes of an answer that was judged already.
+    end();
+  }
+}
+
+function send(
+  { address, port }: InstancePlace,
+  nonce: string,
+  signal: AbortSignal,
+): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    const path = `${PROOF_PATH}?nonce=${nonce}`;
+    const options = { host: address, port, path, signal, agent: false, maxHeaderSize: HEADER_BYTES } as const;
+    const request = get(options, resolve);
+    request.on('error', reject);
+    // Some ends come without an error, such as an upgrade nobody asked for; a second settling changes nothing.
+    request.on('close', () => reject(Object.assign(new Error('closed'), { code: 'ECONNRESET' })));
+  });
+}
+
+/** The body, or undefined when it is larger than any proof. */
+async function readText(response: IncomingMessage): Promise<string | undefined> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > ANSWER_BYTES) return undefined;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString();
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
