@@ -1,0 +1,102 @@
+import { constants } from 'node:fs';
+import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+interface RotatingFileOptions {
+  path: string;
+  maxBytes: number;
+  keep: number;
+  log(text: string): void;
+}
+
+const APPEND = constants.O_APPEND | constants.O_CREAT;
+const NEWLINE = 0x0a;
+
+/**
+ * A file of lines that is set aside as `<path>.1` (`.1` as `.2`, …, `keep` of them) when it would become too large.
+ * Opened by its owner only (0600). A device or pipe is written to and never set aside.
+ */
+export class RotatingFile {
+  readonly #options: RotatingFileOptions;
+  #file: FileHandle | undefined;
+  #size = 0;
+  #regular = true;
+  #stuck = false;
+
+  constructor(options: RotatingFileOptions) {
+    this.#options = options;
+  }
+
+  get isOpen(): boolean {
+    return this.#file !== undefined;
+  }
+
+  /** Opens the file; a line that a killed process left unfinished is ended, so that no other is glued to it. */
+  async open(): Promise<void> {
+    const { path } = this.#options;
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    this.#regular = (await stat(path).catch(() => undefined))?.isFile() ?? true;
+    const file = await open(path, APPEND | (this.#regular ? constants.O_RDWR : constants.O_WRONLY), 0o600);
+    try {
+      this.#size = 0;
+      if (this.#regular) {
+        // One that was there may have been readable by others.
+        await file.chmod(0o600).catch(() => {});
+        this.#size = (await file.stat()).size;
+        const last = Buffer.alloc(1);
+        if (this.#size > 0) await file.read(last, 0, 1, this.#size - 1);
+        if (this.#size > 0 && last[0] !== NEWLINE) await file.write('\n');
+      }
+      this.#file = file;
+    } catch (error) {
+      await file.close().catch(() => {});
+      throw error;
+    }
+  }
+
+  /** To be called between lines, before so many bytes. */
+  async makeRoom(bytes: number): Promise<void> {
+    if (!this.#regular || this.#size === 0 || this.#size + bytes <= this.#options.maxBytes) return;
+    try {
+      await this.#setAside();
+    } catch (error) {
+      // A file that grows is better than lost lines.
+      if (!this.#stuck)
+        this.#options.log(`${this.#options.path} cannot be set aside: ${(error as Error).message}`);
+      this.#stuck = true;
+      return;
+    }
+    this.#stuck = false;
+    await this.close();
+    await this.open();
+  }
+
+  /** Resolves with how many of the bytes the disk took: a full one takes a part. */
+  async write(bytes: Buffer): Promise<number> {
+    const { bytesWritten = 0 } = (await this.#file?.write(bytes)) ?? {};
+    this.#size += bytesWritten;
+    return bytesWritten;
+  }
+
+  /** Never rejects. */
+  async close(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    await file?.close().catch(() => {});
+  }
+
+  async #setAside(): Promise<void> {
+    const { path, keep } = this.#options;
+    const [ours, there] = await Promise.all([this.#file?.stat(), stat(path).catch(() => undefined)]);
+    // Another process that shares the path, or logrotate, was first: follow it.
+    if (ours?.ino !== there?.ino || ours?.dev !== there?.dev) return;
+    for (let n = keep - 1; n >= 1; n -= 1)
+      await rename(`${path}.${n}`, `${path}.${n + 1}`).catch(unlessMissing);
+    if (keep > 0) await rename(path, `${path}.1`);
+    else await rm(path);
+  }
+}
+
+function unlessMissing(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'ENOENT') throw error;
+}
