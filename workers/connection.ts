@@ -1,6 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { type Era, LATEST_LEGACY_VERSION, META, MODERN_VERSION, RPC } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
 import {
   isObject,
@@ -10,24 +8,13 @@ import {
   type RpcResponse,
 } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
-import { Child, type ChildExit } from './child.ts';
-import { type AnswerMember, type CallOptions, Multiplexer, resultOf } from './multiplexer.ts';
+import type { Usage } from './child/usage.ts';
+import { Child, type ChildExit, type ExitCause } from './child.ts';
+import { type HandshakeOptions, modernMeta, type ServerInfo, shakeHands } from './handshake.ts';
+import { createHangWatch, type HangTimes, type HangWatch } from './hang-watch.ts';
+import { type AnswerMember, type CallOptions, Multiplexer } from './multiplexer.ts';
 
-/** What a server said of itself, by `initialize` or by `server/discover`. */
-export interface ServerInfo {
-  era: Era;
-  protocolVersion: string;
-  capabilities: JsonObject;
-  serverInfo: { name: string; version: string };
-  instructions?: string;
-}
-
-/** What we say of the client in the handshake with a legacy server. */
-export interface ClientProfile {
-  protocolVersion: string;
-  capabilities: JsonObject;
-  clientInfo: JsonObject;
-}
+export { type ClientProfile, NO_CLIENT, type ServerInfo } from './handshake.ts';
 
 export interface ConnectionHandlers {
   onNotification(notification: RpcNotification): void;
@@ -39,40 +26,45 @@ interface ConnectionOptions extends ConnectionHandlers {
   log: Logger;
   /** All calls belong to one client (see Multiplexer). */
   exclusive: boolean;
+  /** When silence is suspicious; default: half a minute, and as long for the answer to a ping. */
+  hang?: HangTimes | undefined;
+  onStderr?: ((line: string) => void) | undefined;
   onExit(exit: ChildExit): void;
 }
 
-interface HandshakeOptions {
-  /** The era to try first; a server that speaks both stays in it (serveStdio pins it by the first message). */
-  prefer: Era;
-  client?: ClientProfile;
-  /** Longest time to the answer. */
-  timeoutMs: number;
-}
-
-/** A client that can be routed nothing: what is declared to a server that many clients share. */
-export const NO_CLIENT: ClientProfile = {
-  protocolVersion: LATEST_LEGACY_VERSION,
-  capabilities: {},
-  clientInfo: { name: 'mcp-mesh', version: '0.1.0' },
-};
-
-/** A legacy server may say nothing at all to a method that it does not know, or may just be slow to start. */
-const PROBE_SILENCE_MS = 5000;
-const MODERN_ERRORS = new Set<number>([RPC.headerMismatch, RPC.missingCapability, RPC.unsupportedVersion]);
+const STREAM = 'subscriptions/listen';
+/** Longer than any verdict takes: until then a late answer is still told from noise. */
+const PING_MAX_MS = 600_000;
+const UNANSWERED = new Set(['timeout', 'cancelled']);
 
 /** One run of the service's MCP server: its process, the handshake in its era, and the calls on it. */
 export class Connection {
+  readonly #service: Service;
   readonly #child: Child;
   readonly #multiplexer: Multiplexer;
+  readonly #watch: HangWatch;
   #info: ServerInfo | undefined;
+  #busy = 0;
+  /** Nobody waits for these. */
+  #pings = 0;
 
-  constructor({ service, log, exclusive, onNotification, onRequest, onExit }: ConnectionOptions) {
-    const child: Child = new Child(service, {
-      onLine: line => multiplexer.receive(line),
-      onLineTooLong: head => multiplexer.receiveTooLong(head),
-      onStderr: line => log.debug({ stderr: line }, 'server'),
+  constructor(options: ConnectionOptions) {
+    const { service, log, exclusive, onNotification, onRequest, onExit } = options;
+    const child: Child = new Child(service, log, {
+      onLine: line => {
+        watch.heard();
+        multiplexer.receive(line);
+      },
+      onLineTooLong: head => {
+        watch.heard();
+        multiplexer.receiveTooLong(head);
+      },
+      onStderr: line => {
+        log.debug({ stderr: line }, 'server');
+        options.onStderr?.(line);
+      },
       onExit(exit) {
+        watch.stop();
         const detail = shortReason(exit.reason);
         multiplexer.fail(new MeshError('child_crashed', { detail, delivered: 'unknown' }));
         onExit(exit);
@@ -85,8 +77,16 @@ export class Connection {
       onRequest,
       log,
     });
+    const watch = createHangWatch({
+      times: options.hang,
+      ping: () => this.#ping(),
+      isAsking: () => multiplexer.asking,
+      onHung: reason => child.kill('hung', `child ${reason}`),
+    });
+    this.#service = service;
     this.#child = child;
     this.#multiplexer = multiplexer;
+    this.#watch = watch;
   }
 
   /** undefined until the handshake is done. */
@@ -98,42 +98,56 @@ export class Connection {
     return this.#child.pid;
   }
 
+  /** Of all its processes, about a second old at most. */
+  get usage(): Usage {
+    return this.#child.usage;
+  }
+
+  /** Requests that somebody waits for: a stream is none, its client opens it again elsewhere. */
+  get busy(): number {
+    return this.#busy;
+  }
+
   get inFlight(): number {
-    return this.#multiplexer.inFlight;
+    return this.#multiplexer.inFlight - this.#pings;
   }
 
   get logging(): boolean {
     return this.#multiplexer.logging;
   }
 
-  /** The last thing it wrote to stderr, for error messages. */
-  get lastWords(): string | undefined {
-    return this.#child.stderrTail.at(-1);
-  }
-
-  /**
-   * Finds out the server's era and shakes hands in it.
-   * @throws MeshError `timeout`, `child_crashed`, `protocol_error`
-   */
-  async shakeHands({ prefer, client = NO_CLIENT, timeoutMs }: HandshakeOptions): Promise<ServerInfo> {
-    this.#info =
-      prefer === 'modern' ? await this.#probe(client, timeoutMs) : await this.#greet(client, timeoutMs);
+  /** @throws MeshError as `shakeHands` */
+  async shakeHands(options: HandshakeOptions): Promise<ServerInfo> {
+    this.#info = await shakeHands(this.#multiplexer, options);
     return this.#info;
   }
 
   /** @throws MeshError as `Multiplexer.call` */
-  call(request: RpcRequest, options: CallOptions): Promise<string> {
-    return this.#multiplexer.call(request, options);
+  async call(request: RpcRequest, options: CallOptions): Promise<string> {
+    if (request.method === STREAM) return this.#multiplexer.call(request, options);
+    const ended = this.#watch.began(Math.max(options.timeoutMs, longestTime(this.#service, request)));
+    let answered = true;
+    this.#busy += 1;
+    try {
+      return await this.#multiplexer.call(request, options);
+    } catch (error) {
+      answered = !(error instanceof MeshError && UNANSWERED.has(error.code));
+      throw error;
+    } finally {
+      this.#busy -= 1;
+      ended(answered);
+    }
   }
 
   /** A request of our own, with the `_meta` that a modern server needs. @throws MeshError as `Multiplexer.ask` */
-  ask(method: string, params: JsonObject, options: CallOptions): Promise<RpcResponse> {
-    const modern = this.#info?.era === 'modern';
-    return this.#multiplexer.ask(
-      method,
-      modern ? { ...params, _meta: modernMeta(params._meta) } : params,
-      options,
-    );
+  async ask(method: string, params: JsonObject, options: CallOptions): Promise<RpcResponse> {
+    const counts = method === STREAM ? 0 : 1;
+    this.#busy += counts;
+    try {
+      return await this.#send(method, params, options);
+    } finally {
+      this.#busy -= counts;
+    }
   }
 
   notify(method: string, params?: unknown): void {
@@ -144,81 +158,26 @@ export class Connection {
     return this.#child.stop();
   }
 
-  kill(): void {
-    this.#child.kill();
+  kill(cause: ExitCause, reason: string): void {
+    this.#child.kill(cause, reason);
   }
 
-  /** `server/discover` first; anything that is not modern, silence included, is greeted as legacy. */
-  async #probe(client: ClientProfile, timeoutMs: number): Promise<ServerInfo> {
-    const discovered = this.#discover(timeoutMs);
-    const silence = new AbortController();
-    const quiet = delay(PROBE_SILENCE_MS, 'quiet' as const, { signal: silence.signal }).catch(
-      () => 'quiet' as const,
-    );
-    const first = await Promise.race([discovered, quiet]);
-    silence.abort();
-    if (first === undefined) return this.#initialize(client, timeoutMs);
-    if (first !== 'quiet') return first;
-    // Both are under way now: a slow modern server answers the first, a slow legacy one the second.
-    const late = discovered.then(info => info ?? new Promise<never>(() => {}));
-    return Promise.race([this.#initialize(client, timeoutMs), late]);
+  #send(method: string, params: JsonObject, options: CallOptions): Promise<RpcResponse> {
+    const modern = this.#info?.era === 'modern';
+    const sent = modern ? { ...params, _meta: modernMeta(params._meta) } : params;
+    return this.#multiplexer.ask(method, sent, options);
   }
 
-  /** `initialize` first, for a client of that era; a server that knows only the modern one says so. */
-  async #greet(client: ClientProfile, timeoutMs: number): Promise<ServerInfo> {
-    try {
-      return await this.#initialize(client, timeoutMs);
-    } catch (error) {
-      if (!(error instanceof MeshError) || error.code !== 'protocol_error') throw error;
-      const info = await this.#discover(timeoutMs);
-      if (!info) throw error;
-      return info;
-    }
+  /** Whatever it answers, it lives: the modern revision has no ping, and discovering costs a server no more. */
+  #ping(): void {
+    const method = this.#info?.era === 'modern' ? 'server/discover' : 'ping';
+    this.#pings += 1;
+    this.#send(method, {}, { timeoutMs: PING_MAX_MS })
+      .catch(() => {})
+      .finally(() => {
+        this.#pings -= 1;
+      });
   }
-
-  async #discover(timeoutMs: number): Promise<ServerInfo | undefined> {
-    const response = await this.#multiplexer.ask('server/discover', { _meta: modernMeta() }, { timeoutMs });
-    const { error, result } = response.value;
-    if (isObject(error) && MODERN_ERRORS.has(Number(error.code))) {
-      const served = isObject(error.data) ? JSON.stringify(error.data.supported) : 'others';
-      const detail = `it speaks modern revisions, but not ${MODERN_VERSION} (${served})`;
-      throw new MeshError('protocol_error', { detail });
-    }
-    if (!isObject(result) || !Array.isArray(result.supportedVersions)) return undefined;
-    if (!result.supportedVersions.includes(MODERN_VERSION) || !isObject(result.capabilities))
-      return undefined;
-    const meta = isObject(result._meta) ? result._meta : {};
-    return {
-      era: 'modern',
-      protocolVersion: MODERN_VERSION,
-      capabilities: result.capabilities,
-      serverInfo: readName(meta[META.serverInfo]),
-      ...(typeof result.instructions === 'string' ? { instructions: result.instructions } : {}),
-    };
-  }
-
-  async #initialize(client: ClientProfile, timeoutMs: number): Promise<ServerInfo> {
-    const response = await this.#multiplexer.ask('initialize', client, { timeoutMs });
-    const result = resultOf(response);
-    const valid =
-      isObject(result) && typeof result.protocolVersion === 'string' && isObject(result.capabilities);
-    if (!valid || !isObject(result.serverInfo)) {
-      const detail = 'its answer to initialize lacks version, capabilities or name';
-      throw new MeshError('protocol_error', { detail });
-    }
-    this.notify('notifications/initialized');
-    return { ...(result as unknown as ServerInfo), era: 'legacy' };
-  }
-}
-
-/** The `_meta` of a request of our own: we declare no capability. */
-export function modernMeta(more: unknown = {}): JsonObject {
-  return {
-    ...(isObject(more) ? more : {}),
-    [META.protocolVersion]: MODERN_VERSION,
-    [META.clientCapabilities]: {},
-    [META.clientInfo]: NO_CLIENT.clientInfo,
-  };
 }
 
 /** Without the server's stderr, which is for operators: it may hold what a caller must not see. */
@@ -226,8 +185,9 @@ export function shortReason(reason: string): string {
   return reason.split(':', 1)[0] ?? reason;
 }
 
-/** A modern server SHOULD name itself. */
-function readName(value: unknown): { name: string; version: string } {
-  if (!isObject(value)) return { name: 'unnamed', version: '' };
-  return { ...value, name: String(value.name ?? 'unnamed'), version: String(value.version ?? '') };
+/** The registry's bound for a request, however little time its caller gives it. */
+function longestTime({ timeout_ms, tool_timeouts }: Service, { method, params }: RpcRequest): number {
+  const name = method === 'tools/call' && isObject(params) ? params.name : undefined;
+  if (typeof name !== 'string' || !Object.hasOwn(tool_timeouts, name)) return timeout_ms;
+  return tool_timeouts[name] ?? timeout_ms;
 }

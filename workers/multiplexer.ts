@@ -82,6 +82,11 @@ export class Multiplexer {
     return this.#pending.size;
   }
 
+  /** Whether the server waits for an answer of a client. */
+  get asking(): boolean {
+    return this.#asked.size > 0;
+  }
+
   /** Whether the server may be logging for a call already: another could not be told from it (2026-07-28 logging). */
   get logging(): boolean {
     if (this.#lateLoggers.size > 0) return true;

@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import type { Era } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
 import type { Service } from '../mesh/registry.ts';
+import { StderrTail } from './child/stderr-tail.ts';
 import { type ClientProfile, Connection, type ConnectionHandlers, shortReason } from './connection.ts';
 
 interface PoolOptions {
@@ -48,6 +49,7 @@ export class ServerPool {
   /** By key: session ids, or `lease:<n>`. */
   readonly #held = new Map<string, Held>();
   readonly #sweeper: NodeJS.Timeout;
+  readonly #stderr = new StderrTail();
   #leases = 0;
   #stopped = false;
 
@@ -63,6 +65,11 @@ export class ServerPool {
 
   get inFlight(): number {
     return this.#held.values().reduce((sum, { connection }) => sum + connection.inFlight, 0);
+  }
+
+  /** The last lines of stderr of all its servers, as they came. */
+  stderrTail(): string[] {
+    return this.#stderr.lines;
   }
 
   /** Starts the spares. */
@@ -134,11 +141,13 @@ export class ServerPool {
       service,
       log,
       exclusive: true,
+      onStderr: line => this.#stderr.add(line),
       onNotification: notification => handlers.current.onNotification(notification),
       onRequest: (request, withdrawn) =>
         handlers.current.onRequest?.(request, withdrawn) ??
         Promise.reject(new Error(`${request.method} has no taker`)),
       onExit: exit => {
+        this.#stderr.add(`mcp-mesh: a server is over: ${shortReason(exit.reason)}`);
         if (!this.#stopped) log.info({ reason: shortReason(exit.reason) }, 'a server of the pool ended');
         this.#drop(connection);
       },

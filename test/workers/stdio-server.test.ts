@@ -61,7 +61,10 @@ test('only allow-listed variables and the service’s own reach the server', asy
   );
   await until('ready');
   const env = JSON.parse(contentOf(await call(server, 'env')));
-  assert.deepEqual(Object.keys(env).sort(), ['MINE', 'MODE', 'PATH']);
+  // The last three are a child's own: an empty home in place of the withheld one, a temp folder, and its tag.
+  const own = ['HOME', 'TMPDIR', 'MCP_MESH_CHILD'];
+  assert.deepEqual(Object.keys(env).sort(), ['MINE', 'MODE', 'PATH', ...own].sort());
+  assert.notEqual(env.HOME, process.env.HOME);
 });
 
 test('noise on stdout is skipped', async t => {
