@@ -12,6 +12,16 @@ import {
   type WatchMethod,
 } from './consul-link.ts';
 import {
+  type AgentService,
+  connectCheck,
+  foreignHttpCheck,
+  type Registered,
+  type Registration,
+  readRegistered,
+  reportedChecks,
+  serviceBody,
+} from './consul-registration.ts';
+import {
   createDefinitionsReader,
   follow,
   type KvItem,
@@ -20,7 +30,7 @@ import {
   readServices,
 } from './consul-watch.ts';
 
-export { type ConsulAddress, ConsulError, NotRegistered };
+export { type ConsulAddress, ConsulError, NotRegistered, type Registered, type Registration };
 
 const DEFINITIONS = 'mcp-mesh/services/';
 /** Consul cuts at 4096 bytes, in the middle of a character, and adds a text of its own. */
@@ -29,22 +39,6 @@ const CUT_MARK = ' … (cut)';
 const PUT_ATTEMPTS = 5;
 /** Share of the TTL after which a report on its way may arrive too late. */
 const TTL_MARGIN = 0.9;
-
-export interface Registration {
-  id: string;
-  name: string;
-  address: string;
-  port: number;
-  tags: readonly string[];
-  /** Consul's limits: 64 pairs, keys of [A-Za-z0-9_-] up to 128, values up to 512 characters. */
-  meta: Readonly<Record<string, string>>;
-  weights: { passing: number; warning: number };
-  ttlSeconds: number;
-  /** Consul takes no less than 60. */
-  deregisterAfterSeconds: number;
-  /** Consul takes no interval below 1 s. */
-  health: { url: string; intervalSeconds: number; timeoutSeconds: number };
-}
 
 export interface Instance {
   id: string;
@@ -62,6 +56,9 @@ export interface Instance {
   reason: string;
 }
 
+/** Throws to refuse what is about to be done to an id. */
+export type Admit = (registered: Registered | undefined) => void;
+
 export interface Watch {
   /** Epoch ms of Consul's last good answer, changed or not; 0 before the first. */
   answeredAt(): number;
@@ -74,10 +71,14 @@ export interface Consul {
   /**
    * Registers or replaces an instance with two checks, `<id>:ttl`, critical at first, and `<id>:http`.
    * A check that the agent already has under that id keeps its status and output: report right after.
+   * Without `ttlSeconds` there is `<id>:http` alone, whose redirects Consul does not follow; a Consul that cannot be
+   * told so (< 1.9.17, CVE-2022-29153) only connects: `<id>:tcp`.
+   * `admit` decides first, by what this agent has under the id; nothing else that this client does to the id comes
+   * between.
    */
-  register(registration: Registration): Promise<void>;
-  /** An unknown id is not an error. */
-  deregister(id: string): Promise<void>;
+  register(registration: Registration, admit?: Admit): Promise<void>;
+  /** An unknown id is not an error. `admit` as above. */
+  deregister(id: string, admit?: Admit): Promise<void>;
   /** Updates the TTL check; calls for one id take effect in their order. NotRegistered: the agent forgot it. */
   report(id: string, status: 'passing' | 'critical', output: string): Promise<void>;
   isRegistered(id: string): Promise<boolean>;
@@ -155,35 +156,50 @@ function agentCalls(link: Link): Pick<Consul, 'register' | 'deregister' | 'repor
     shown.set(id, { state, until: sentAt + (ttlMs.get(id) ?? 0) * TTL_MARGIN });
   }
 
+  async function lookUp(id: string): Promise<AgentService | undefined> {
+    const request = { path: '/agent/service/{id}', params: { id } };
+    const answer = await ask(link, `look up ${id}`, () => client._get(request)).catch(ignoreUnknown);
+    return (answer as { body: AgentService } | undefined)?.body;
+  }
+
+  async function put(registration: Registration, checks: object[]): Promise<void> {
+    // The package's own agent.service.register drops Weights and knows no replace-existing-checks.
+    const request = {
+      path: '/agent/service/register',
+      params: {},
+      query: { 'replace-existing-checks': 'true' },
+    };
+    const body = { ...serviceBody(registration), Checks: checks };
+    await ask(link, `register ${registration.id}`, () => client._put({ ...request, body }));
+  }
+
   return {
-    register: registration =>
+    register: (registration, admit) =>
       inOrder(registration.id, async () => {
         const { id, ttlSeconds } = registration;
+        admit?.(readRegistered(await lookUp(id)));
         shown.delete(id);
-        // The package's own agent.service.register drops Weights and knows no replace-existing-checks.
-        const request = {
-          path: '/agent/service/register',
-          params: {},
-          query: { 'replace-existing-checks': 'true' },
-        };
-        const body = registrationBody(registration);
-        await ask(link, `register ${id}`, () => client._put({ ...request, body }));
-        ttlMs.set(id, ttlSeconds * 1000);
+        if (ttlSeconds !== undefined) {
+          await put(registration, reportedChecks(registration, ttlSeconds));
+          ttlMs.set(id, ttlSeconds * 1000);
+          return;
+        }
+        ttlMs.delete(id);
+        await put(registration, [foreignHttpCheck(registration)]).catch(error => {
+          if (!isUnknownField(error)) throw error;
+          return put(registration, [connectCheck(registration)]);
+        });
       }),
-    deregister: id =>
+    deregister: (id, admit) =>
       inOrder(id, async () => {
+        admit?.(readRegistered(await lookUp(id)));
         shown.delete(id);
         ttlMs.delete(id);
         const request = { path: '/agent/service/deregister/{id}', params: { id } };
         await ask(link, `deregister ${id}`, () => client._put(request)).catch(ignoreUnknown);
       }),
     report: (id, status, output) => inOrder(id, () => report(id, status, output)),
-    async isRegistered(id) {
-      const request = { path: '/agent/service/{id}', params: { id } };
-      return (
-        (await ask(link, `look up ${id}`, () => client._get(request)).catch(ignoreUnknown)) !== undefined
-      );
-    },
+    isRegistered: async id => (await lookUp(id)) !== undefined,
   };
 }
 
@@ -217,41 +233,12 @@ function definitionCalls(link: Link): Pick<Consul, 'getDefinition' | 'putDefinit
   };
 }
 
-function registrationBody({
-  id,
-  ttlSeconds,
-  deregisterAfterSeconds,
-  health,
-  ...service
-}: Registration): object {
-  return {
-    ID: id,
-    Name: service.name,
-    Address: service.address,
-    Port: service.port,
-    Tags: service.tags,
-    Meta: service.meta,
-    Weights: { Passing: service.weights.passing, Warning: service.weights.warning },
-    Checks: [
-      {
-        CheckID: `${id}:ttl`,
-        Name: 'heartbeat of the worker',
-        TTL: `${ttlSeconds}s`,
-        Status: 'critical',
-        DeregisterCriticalServiceAfter: `${deregisterAfterSeconds}s`,
-      },
-      {
-        CheckID: `${id}:http`,
-        Name: 'health at the advertised address',
-        HTTP: health.url,
-        Method: 'GET',
-        Interval: `${health.intervalSeconds}s`,
-        Timeout: `${health.timeoutSeconds}s`,
-        // Not critical: the output of a first failure would be a change of the output alone (see report).
-        Status: 'warning',
-      },
-    ],
-  };
+function isUnknownField(error: unknown): boolean {
+  return (
+    error instanceof ConsulError &&
+    error.status === 400 &&
+    /unknown field "DisableRedirects"/i.test(error.message)
+  );
 }
 
 /** Runs calls with the same key one after the other: on two sockets they would overtake each other. */

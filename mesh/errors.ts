@@ -21,6 +21,12 @@ const CATALOGUE = {
   forbidden: entry(403, INVALID_REQUEST, 'Not allowed', 'Ask for a role that allows this.'),
   unknown_service: entry(404, INVALID_REQUEST, 'Unknown service', 'GET /api/v1/mcp lists the services.'),
   unknown_path: entry(404, INVALID_REQUEST, 'Unknown path', 'Use one of the paths that the detail names.'),
+  unknown_instance: entry(
+    404,
+    INVALID_REQUEST,
+    'Unknown instance',
+    'GET /api/v1/mesh/v2/services lists the instances.',
+  ),
   unknown_session: entry(404, -32001, 'Unknown session', 'Initialize again without a session id.'),
   unknown_tool: entry(404, INVALID_PARAMS, 'Unknown tool', 'GET …/tools lists the tools.'),
   invalid_request: entry(400, INVALID_REQUEST, 'Invalid request', 'Mend the request as the detail says.'),
@@ -34,6 +40,7 @@ const CATALOGUE = {
   method_not_allowed: entry(405, INVALID_REQUEST, 'Method not allowed', 'Use a method that Allow names.'),
   not_acceptable: entry(406, INVALID_REQUEST, 'Not acceptable', 'Accept what the detail names.'),
   unsupported_media_type: entry(415, INVALID_REQUEST, 'Unsupported media type', 'Send application/json.'),
+  conflict: entry(409, INVALID_REQUEST, 'Conflict', 'Mend what the detail names, or choose another id.'),
   headers_too_large: entry(431, INVALID_REQUEST, 'Headers too large', 'Send fewer or shorter headers.'),
   too_large: entry(413, INVALID_REQUEST, 'Too large', 'Send less, or raise limits.request_bytes.'),
   cancelled: entry(499, INTERNAL, 'Cancelled by the client', 'Nothing: the client asked for it.'),
@@ -80,6 +87,12 @@ const CATALOGUE = {
   ),
   timeout: entry(504, INTERNAL, 'MCP server did not answer in time', 'Try again if the tool may run twice.'),
   worker_lost: entry(502, INTERNAL, 'Worker lost', 'Try again if the tool may run twice.'),
+  consul_unavailable: entry(
+    503,
+    INTERNAL,
+    'Consul unavailable',
+    "Try again later; the gateway's log says what is wrong.",
+  ),
   internal: entry(500, INTERNAL, 'Internal error', 'Report it with the call id.'),
 } as const satisfies Record<string, CatalogueEntry>;
 

@@ -17,12 +17,14 @@ const MAX_BODY_BYTES = 524_288;
 /**
  * A Consul agent and server in memory, with the part of Consul 1.8's HTTP interface that mcp-mesh uses; the
  * contract test runs the same cases against this and a real one. Anything else is answered 501, and said on
- * stderr. `reap` shortens Consul's own times of DeregisterCriticalServiceAfter, for tests.
+ * stderr. `reap` shortens Consul's own times of DeregisterCriticalServiceAfter, for tests. `knowsRedirects`: its checks
+ * have the field DisableRedirects, as Consul's since 1.9.17.
  */
 export async function startConsul({
   port = 0,
   host = '127.0.0.1',
   reap = { minimumMs: 60_000, intervalMs: 30_000 } as ReapTimes,
+  knowsRedirects = false,
 } = {}): Promise<{ url: string; close(): Promise<void> }> {
   const clock: Clock = { index: 10, waiting: new Set() };
   const server = createServer((request, response) => void serve(request, response));
@@ -31,7 +33,7 @@ export async function startConsul({
 
   const { port: bound, address } = server.address() as AddressInfo;
   const catalog = new Catalog(clock, ['0.0.0.0', '::'].includes(address) ? '127.0.0.1' : address);
-  const agent = new Agent(catalog, reap);
+  const agent = new Agent(catalog, reap, { knowsRedirects });
   const routes = createRoutes(catalog, agent, createKv(clock));
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -13,9 +13,11 @@ export class Agent {
   readonly #catalog: Catalog;
   readonly #services = new Map<string, Service>();
   readonly #checks: LocalChecks;
+  readonly #knowsRedirects: boolean;
 
-  constructor(catalog: Catalog, reap: ReapTimes) {
+  constructor(catalog: Catalog, reap: ReapTimes, { knowsRedirects = false } = {}) {
     this.#catalog = catalog;
+    this.#knowsRedirects = knowsRedirects;
     this.#checks = new LocalChecks({
       node: catalog.node.Node,
       reap,
@@ -26,7 +28,7 @@ export class Agent {
 
   /** PUT /v1/agent/service/register[?replace-existing-checks] */
   register(query: URLSearchParams, body: Buffer): Reply {
-    const definition = readRegistration(body);
+    const definition = readRegistration(body, { knowsRedirects: this.#knowsRedirects });
     const service = serviceOf(definition);
     const wanted = checksOf(service, definition);
     this.#services.set(service.ID, service);

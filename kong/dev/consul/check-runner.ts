@@ -1,5 +1,6 @@
 import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
+import { connect } from 'node:net';
 import type { CheckDefinition } from './definition.ts';
 import { toMs } from './duration.ts';
 
@@ -8,6 +9,9 @@ const OUTPUT_BYTES = 4096;
 /** Consul runs no check more often (checks.MinInterval). */
 const MIN_INTERVAL_MS = 1000;
 const DEFAULT_TIMEOUT_MS = 10_000;
+/** Go's http.Client. */
+const REDIRECTS_MAX = 10;
+const REDIRECTS = [301, 302, 303, 307, 308];
 const FORWARDED_HEADERS = { 'user-agent': 'Consul Health Check', accept: 'text/plain, text/*, */*' };
 
 type Status = 'passing' | 'warning' | 'critical';
@@ -19,9 +23,11 @@ export interface Runner {
   stop(): void;
 }
 
-/** Runs a check as the agent does: a TTL that expires, or HTTP requests at an interval. */
+/** Runs a check as the agent does: a TTL that expires, or HTTP requests or connections at an interval. */
 export function startCheck(definition: CheckDefinition, report: Report): Runner {
-  return definition.HTTP === '' ? startTtl(toMs(definition.TTL), report) : startHttp(definition, report);
+  if (definition.HTTP !== '') return startProbes(definition, probe, report);
+  if (definition.TCP !== '') return startProbes(definition, dial, report);
+  return startTtl(toMs(definition.TTL), report);
 }
 
 function startTtl(ttlMs: number, report: Report): Runner {
@@ -44,11 +50,11 @@ function startTtl(ttlMs: number, report: Report): Runner {
   };
 }
 
-function startHttp(definition: CheckDefinition, report: Report): Runner {
+function startProbes(definition: CheckDefinition, ask: typeof probe, report: Report): Runner {
   const intervalMs = Math.max(MIN_INTERVAL_MS, toMs(definition.Interval));
   const stopping = new AbortController();
   const run = async () => {
-    const [status, output] = await probe(definition, stopping.signal);
+    const [status, output] = await ask(definition, stopping.signal);
     if (stopping.signal.aborted) return;
     report(status, output);
     timer = setTimeout(run, intervalMs);
@@ -68,13 +74,15 @@ async function probe(definition: CheckDefinition, stop: AbortSignal): Promise<[S
   const timeoutMs = toMs(definition.Timeout) || DEFAULT_TIMEOUT_MS;
   const timeout = AbortSignal.timeout(timeoutMs);
   try {
-    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     const options = { method, agent: false, signal: AbortSignal.any([stop, timeout]) };
-    const send = url.startsWith('https:') ? https.request : http.request;
-    send(url, { ...options, headers: { ...FORWARDED_HEADERS, ...headers } }, resolve)
-      .on('error', reject)
-      .end();
-    const response = await promise;
+    const send = (to: string) => request(to, { ...options, headers: { ...FORWARDED_HEADERS, ...headers } });
+    let response = await send(url);
+    for (let i = 0; i < REDIRECTS_MAX && !definition.DisableRedirects; i++) {
+      const { statusCode = 0, headers: answered } = response;
+      if (!REDIRECTS.includes(statusCode) || answered.location === undefined) break;
+      response.resume();
+      response = await send(new URL(answered.location, url).href);
+    }
     const chunks: Buffer[] = [];
     for await (const chunk of response) chunks.push(chunk);
     const code = response.statusCode ?? 0;
@@ -85,6 +93,31 @@ async function probe(definition: CheckDefinition, stop: AbortSignal): Promise<[S
       'critical',
       `${method[0]}${method.slice(1).toLowerCase()} "${url}": ${describe(error as Error, timeout)}`,
     ];
+  }
+}
+
+function request(url: string, options: http.RequestOptions): Promise<IncomingMessage> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  const send = url.startsWith('https:') ? https.request : http.request;
+  send(url, options, resolve).on('error', reject).end();
+  return promise;
+}
+
+async function dial(definition: CheckDefinition, stop: AbortSignal): Promise<[Status, string]> {
+  const { TCP: place } = definition;
+  const timeout = AbortSignal.timeout(toMs(definition.Timeout) || DEFAULT_TIMEOUT_MS);
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const { hostname, port } = new URL(`tcp://${place}`);
+  const signal = AbortSignal.any([stop, timeout]);
+  const socket = connect({ host: hostname.replace(/^\[|\]$/g, ''), port: Number(port), signal }, resolve);
+  socket.on('error', reject);
+  try {
+    await promise;
+    return ['passing', `TCP connect ${place}: Success`];
+  } catch (error) {
+    return ['critical', describe(error as Error, timeout)];
+  } finally {
+    socket.destroy();
   }
 }
 

@@ -46,7 +46,7 @@ export class LocalChecks {
 
   /** A check known by this id is replaced, but keeps its status and output, as in Consul. */
   add(service: Service, id: string, definition: CheckDefinition): void {
-    const { TTL, HTTP, Interval, Timeout, DeregisterCriticalServiceAfter, ...shown } = definition;
+    const { TTL, HTTP, TCP, Interval, Timeout, DeregisterCriticalServiceAfter, ...shown } = definition;
     const before = this.#stop(id);
     const status = (before?.check.Status ?? definition.Status) || 'critical';
     this.#checks.set(id, {
@@ -56,7 +56,7 @@ export class LocalChecks {
         Status: status as Status,
         Notes: shown.Notes,
         Output: before?.check.Output ?? '',
-        Type: HTTP === '' ? 'ttl' : 'http',
+        Type: HTTP !== '' ? 'http' : TCP !== '' ? 'tcp' : 'ttl',
       }),
       runner: startCheck(definition, (state, output) => this.#update(id, state, output)),
       reapAfterMs: Math.max(

@@ -14,6 +14,8 @@ const checkSchema = z.strictObject({
   HTTP: z.string().default(''),
   Method: z.string().default('GET'),
   Header: z.record(z.string(), z.array(z.string())).default({}),
+  DisableRedirects: z.boolean().default(false),
+  TCP: z.string().default(''),
   Interval: duration.default(''),
   Timeout: duration.default(''),
   DeregisterCriticalServiceAfter: duration.default(''),
@@ -36,10 +38,11 @@ export type CheckDefinition = z.infer<typeof checkSchema>;
 export type ServiceDefinition = z.infer<typeof registrationSchema>;
 
 /**
- * Reads the body of PUT /v1/agent/service/register. Throws Refusal: 400 with Consul's text for a bad value,
- * 501 for a field that the stand-in does not do (the real one may).
+ * Reads the body of PUT /v1/agent/service/register. Throws Refusal: 400 with Consul's text for a bad value, and for
+ * DisableRedirects unless this is to be a Consul that knows it; 501 for a field that the stand-in does not do (the real
+ * one may).
  */
-export function readRegistration(body: Buffer): ServiceDefinition {
+export function readRegistration(body: Buffer, { knowsRedirects = false } = {}): ServiceDefinition {
   const parsed = registrationSchema.safeParse(parseJson(body));
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
@@ -51,6 +54,9 @@ export function readRegistration(body: Buffer): ServiceDefinition {
     throw new Refusal(400, `Request decode failed: ${issue?.message} (${place})`);
   }
   const service = parsed.data;
+  if (!knowsRedirects && service.Checks.some(check => check.DisableRedirects)) {
+    throw new Refusal(400, 'Request decode failed: json: unknown field "DisableRedirects"');
+  }
   const fault = findFault(service) ?? findMetaFault(service.Meta ?? {});
   if (fault !== undefined) throw new Refusal(400, fault);
   return service;
@@ -73,10 +79,11 @@ function findFault({ Name, Address, Weights, Check, Checks }: ServiceDefinition)
   if (Weights.Passing > 65535 || Weights.Warning > 65535)
     return 'Invalid Weights: must not be greater than 65535';
   for (const check of [...Checks, ...(Check === undefined ? [] : [Check])]) {
-    if (check.HTTP !== '' && toMs(check.Interval) === 0) {
+    const runs = check.HTTP !== '' || check.TCP !== '';
+    if (runs && toMs(check.Interval) === 0) {
       return 'Invalid check: Interval must be > 0 for Script, HTTP, or TCP checks';
     }
-    if (check.HTTP === '' && toMs(check.TTL) === 0) return 'Invalid check: TTL must be > 0 for TTL checks';
+    if (!runs && toMs(check.TTL) === 0) return 'Invalid check: TTL must be > 0 for TTL checks';
     if (!['', 'passing', 'warning', 'critical'].includes(check.Status)) {
       return "Status for checks must 'passing', 'warning', 'critical'";
     }
