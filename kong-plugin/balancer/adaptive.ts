@@ -3,6 +3,11 @@ import { anyOf, type Candidate, type Random, type Strategy, withFallbacks } from
 /** From this share of its memory on, an instance is spared. */
 const MEMORY_FROM = 0.8;
 const MEMORY_SLOPE = 20;
+/**
+ * An instance nobody has tried is taken for quick, so that it is tried; but by one call: until that is answered all
+ * others would go there, too.
+ */
+const AWAITED_MS = 1000;
 
 /**
  * Two at random, the cheaper one: how long a call would likely take there, by its recent latency and the calls before
@@ -30,7 +35,8 @@ export function costOf({ load }: Candidate, now: number): number {
   const report = load.report(now);
   const pressure = 1 + MEMORY_SLOPE * Math.max(0, (report?.memory ?? 0) - MEMORY_FROM);
   const waiting = load.inFlight + (report?.queueDepth ?? 0) + 1;
-  return load.latencyMs(now) * waiting * pressure * (report?.breakerOpen ? 100 : 1);
+  const latencyMs = load.isUntried && load.inFlight > 0 ? AWAITED_MS : load.latencyMs(now);
+  return latencyMs * waiting * pressure * (report?.breakerOpen ? 100 : 1);
 }
 
 function another(candidates: readonly Candidate[], first: Candidate, random: Random): Candidate {

@@ -29,6 +29,11 @@ export class Load {
     return report ? Math.max(this.inFlight, report.inFlight + report.queueDepth) : this.inFlight;
   }
 
+  /** Whether nothing of it has been answered yet. */
+  get isUntried(): boolean {
+    return this.#latencyAt === 0;
+  }
+
   /** Running mean that follows a rise at once and a fall slowly (peak EWMA), fading while nothing is heard. */
   latencyMs(now: number): number {
     const faded = this.#latencyMs * Math.exp(-(now - this.#latencyAt) / LATENCY_DECAY_MS);

@@ -47,7 +47,32 @@ test('places go round the callers that wait, whoever came first with however man
   void enter('modest', 'm2');
   void enter('other', 'o1');
   for (let i = 0; i < 8; i += 1) await next();
-  assert.deepEqual(order, ['g0', 'g1', 'm1', 'o1', 'g2', 'm2', 'g3', 'g4']);
+  // Who had a place just now is the last of equals.
+  assert.deepEqual(order, ['g0', 'm1', 'o1', 'g1', 'm2', 'g2', 'g3', 'g4']);
+});
+
+test('a free place goes to the caller with the fewest calls inside', async () => {
+  const { order, enter, next } = recorder(admissionOf(3, 100));
+  for (let i = 0; i < 6; i += 1) void enter('greedy', `g${i}`);
+  void enter('modest', 'm1');
+  void enter('modest', 'm2');
+  for (let i = 0; i < 9; i += 1) await next();
+  assert.deepEqual(order, ['g0', 'g1', 'g2', 'm1', 'm2', 'g3', 'g4', 'g5']);
+});
+
+test('who fills the queue locks nobody out: the newest call of the longest line gives way', async () => {
+  const admission = admissionOf(1, 4);
+  const leave = await admission.enter('greedy', soon);
+  const waiting = Array.from({ length: 4 }, () => admission.enter('greedy', soon));
+  const displaced = assert.rejects(waiting[3]!, { code: 'queue_full', delivered: 'no', retryAfterMs: 2500 });
+  const modest = admission.enter('modest', soon);
+  await displaced;
+  await assert.rejects(admission.enter('greedy', soon), { code: 'queue_full' });
+  assert.equal(admission.queued, 4);
+  leave();
+  (await modest)();
+  for (const call of waiting.slice(0, 3)) (await call)();
+  assert.equal(admission.queued, 0);
 });
 
 describe('who stops waiting leaves nothing behind', () => {

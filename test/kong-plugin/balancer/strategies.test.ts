@@ -182,6 +182,19 @@ describe('ADAPTIVE', () => {
     }
   });
 
+  test('who is new gets one call, and the next when that is answered', () => {
+    const list = candidates(2);
+    list[1]!.load.observe(20, 1000);
+    const strategy = createAdaptive();
+    const first = () => strategy.pick(list, call('k', 1000), 1)[0]!.load;
+    const [newcomer, known] = [list[0]!.load, list[1]!.load];
+    assert.equal(first(), newcomer);
+    newcomer.inFlight = 1;
+    assert.equal(first(), known);
+    newcomer.observe(5, 1000);
+    assert.equal(first(), newcomer);
+  });
+
   test('a bad moment is forgotten', () => {
     const load = new Load();
     load.observe(5000, 0);
