@@ -4,9 +4,41 @@ import { type Command, dispatch, EXIT, listCommands, UsageError } from './comman
 /** `mesh`: the command line. A command's code is loaded when it is called. */
 
 const COMMANDS: Readonly<Record<string, Command>> = {
+  up: {
+    summary: 'start the mesh on this machine',
+    run: async argv => (await import('./up.ts')).upCommand(argv),
+  },
+  status: {
+    summary: 'show every instance, and what is amiss',
+    run: async argv => (await import('./status.ts')).statusCommand(argv),
+  },
+  scale: {
+    summary: 'have more or fewer instances of a service',
+    run: async argv => (await import('./fleet-commands.ts')).scaleCommand(argv),
+  },
+  restart: {
+    summary: 'restart a service, one instance after the other, or one instance',
+    run: async argv => (await import('./fleet-commands.ts')).restartCommand(argv),
+  },
+  drain: {
+    summary: 'let an instance finish its calls and end',
+    run: async argv => (await import('./fleet-commands.ts')).drainCommand(argv),
+  },
+  logs: {
+    summary: "show the last lines of a service's MCP servers",
+    run: async argv => (await import('./fleet-commands.ts')).logsCommand(argv),
+  },
+  doctor: {
+    summary: 'find the first broken link of each service, and how to mend it',
+    run: async argv => (await import('./doctor.ts')).doctorCommand(argv),
+  },
   keys: {
     summary: 'make, rotate and revoke keys',
     run: async argv => (await import('./keys.ts')).keysCommand(argv),
+  },
+  why: {
+    summary: 'tell what became of one call',
+    run: async argv => (await import('./why.ts')).whyCommand(argv),
   },
 };
 

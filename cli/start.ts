@@ -3,10 +3,13 @@ import { fileURLToPath } from 'node:url';
 import { startConsul } from '../kong/dev/consul.ts';
 import { startGateway } from '../kong/dev/gateway.ts';
 import { buildPlugin } from '../kong-plugin/build.ts';
+import { parsePrivateKey, publicKeyOf } from '../mesh/identity.ts';
 import { deriveServiceKey } from '../mesh/keys.ts';
 import { loadRegistry, type Registry } from '../mesh/registry.ts';
 import { registryEnvironment, type StartSettings, startSettings } from '../mesh/settings.ts';
+import { buildWorker } from '../workers/fleet/bundle.ts';
 import { startFleet } from '../workers/fleet/fleet.ts';
+import { controlPathOf } from './control.ts';
 import { awaitServices, printSummary } from './summary.ts';
 
 /** `npm start`: the whole mesh on one machine, with stand-ins for Kong and, unless one is given, Consul. */
@@ -17,24 +20,33 @@ const CONFIG = fileURLToPath(new URL('../kong/kong.yml', import.meta.url));
 const PLUGIN_SERVER = fileURLToPath(new URL('../kong-plugin/server.cjs', import.meta.url));
 const PLUGINS = fileURLToPath(new URL('../dist/plugin', import.meta.url));
 
+const STOP_DEADLINE_MS = 20_000;
+
 /** What has been started, newest first: it is stopped in that order. */
 const started: Stop[] = [];
 let stopping = false;
 
-process.on('SIGINT', stop);
-process.on('SIGTERM', stop);
-try {
-  const settings = startSettings();
-  const registry = loadRegistry(settings.registryPath, { env: registryEnvironment() });
-  await start(settings, registry);
-} catch (error) {
-  process.stderr.write(`mcp-mesh: ${(error as Error).message}\n`);
-  process.exitCode = 1;
-  await stopAll();
+if (import.meta.main) process.exitCode = await startMesh();
+
+/** Starts all; it then runs until a signal. Returns the exit code so far: 1 when it could not be started. */
+export async function startMesh(changes: Partial<StartSettings> = {}): Promise<number> {
+  process.on('SIGINT', stop);
+  process.on('SIGTERM', stop);
+  try {
+    const settings = { ...startSettings(), ...changes };
+    const registry = loadRegistry(settings.registryPath, { env: registryEnvironment() });
+    await start(settings, registry);
+    return 0;
+  } catch (error) {
+    process.stderr.write(`mcp-mesh: ${(error as Error).message}\n`);
+    await stopAll();
+    return 1;
+  }
 }
 
 async function start(settings: StartSettings, registry: Registry): Promise<void> {
   await buildPlugin();
+  const program = await buildWorker();
   const consulUrl = settings.consul?.url ?? (await startConsulStandIn());
   const environment = {
     ...settings.environment,
@@ -42,31 +54,46 @@ async function start(settings: StartSettings, registry: Registry): Promise<void>
     MESH_REGISTRY: settings.registryPath,
   };
   // Gateways first: what they send to has to outlast them.
-  const rootKey = randomBytes(32);
-  const fleet = startFleet({
-    services: registry.services,
+  const keys = ephemeralKeys();
+  const fleet = await startFleet({
+    registryPath: settings.registryPath,
+    env: registryEnvironment(),
+    program,
+    controlPath: controlPathOf(settings),
+    consul: { ...settings.consul, url: consulUrl },
+    logLevel: settings.logLevel,
     environment: service => ({
-      MESH_DRAIN_IDLE_MS: '0',
       MESH_LOG_LEVEL: settings.logLevel,
       MESH_ADVERTISE_ADDRESS: '127.0.0.1',
-      MESH_SERVICE_KEYS: deriveServiceKey(rootKey, service.name).toString('base64url'),
+      MESH_SERVICE_KEYS: deriveServiceKey(keys.root, service.name).toString('base64url'),
+      MESH_IDENTITY_PUBLIC_KEYS: keys.identityPublic,
       ...environment,
     }),
-    onExit: (service, pid, how) =>
-      process.stderr.write(`mcp-mesh: worker ${pid} of ${service} ${how}; it is started again\n`),
   });
-  started.unshift(fleet.stop);
+  // The gateway, which is stopped first, is the only one that sends: nobody has to be waited for.
+  started.unshift(() => fleet.stop({ idleMs: 0, killMs: STOP_DEADLINE_MS }));
   const gateway = await startGateway({
     configPath: CONFIG,
     port: settings.port,
     pluginServer: {
       command: [process.execPath, PLUGIN_SERVER, '--plugins-directory', PLUGINS],
-      env: definedOf(environment),
+      env: definedOf({
+        MESH_ACCESS_POLICY: settings.policyPath,
+        MESH_ROOT_KEYS: keys.root.toString('base64url'),
+        MESH_IDENTITY_PRIVATE_KEY: keys.identity,
+        ...environment,
+      }),
     },
   });
   started.unshift(gateway.close);
   const services = await awaitServices(gateway.url, registry);
   if (!stopping) printSummary(gateway.url, consulUrl, services);
+}
+
+/** Good for this run: a mesh of several machines is given its own (`mesh keys init`). */
+function ephemeralKeys(): { root: Buffer; identity: string; identityPublic: string } {
+  const identity = randomBytes(32).toString('base64url');
+  return { root: randomBytes(32), identity, identityPublic: publicKeyOf(parsePrivateKey(identity)) };
 }
 
 async function startConsulStandIn(): Promise<string> {

@@ -1,17 +1,52 @@
 import { randomUUID } from 'node:crypto';
+import type { AccessPolicy } from '../mesh/access-policy.ts';
+import type { AuditLog } from '../mesh/audit-log.ts';
 import { errorHeaders, MeshError, toMeshError, toProblem } from '../mesh/errors.ts';
+import type { Limits } from '../mesh/grants.ts';
 import type { HostGuard } from '../mesh/host-guard.ts';
+import type { SignIdentity } from '../mesh/identity.ts';
 import { errorText } from '../mesh/jsonrpc.ts';
 import { acceptCallId, HEADERS } from '../mesh/names.ts';
-import { type ChooseParts, chooseInstances } from './choose.ts';
+import type { Principal } from './api-keys.ts';
+import type { Authenticator } from './authenticate.ts';
+import { type Authorized, authorize, visibleTo } from './authorize.ts';
+import { type ChoiceMade, type ChooseParts, chooseInstances, isListening } from './choose.ts';
+import { type DecisionNotes, type Decisions, weigh } from './decisions.ts';
 import type { Discovery, KnownService } from './discovery.ts';
 import type { AnswerDecision, Decision, MeshRequest, RouteDecision } from './handoff.ts';
-import { isMcpEndpoint, parseRoute, unknownService, type WorkerRoute } from './route.ts';
+import { LimitError, type RequestLimits } from './limits.ts';
+import { type MeshApi, MethodNotAllowed } from './mesh-api.ts';
+import type { GatewayMetrics } from './metrics.ts';
+import { AuthenticationError, challenge, resourceMetadata } from './resource-metadata.ts';
+import { isMcpEndpoint, parseRoute, type Route, unknownService, type WorkerRoute } from './route.ts';
 import { describeStatus, listServices } from './status.ts';
+import { callersTrace, type GatewayTracing } from './tracing.ts';
 
-interface AccessParts extends ChooseParts {
+export interface AccessParts extends ChooseParts {
+  metrics: Pick<GatewayMetrics, 'denied'>;
   discovery: Discovery;
   refuseHost: HostGuard;
+  /** undefined: there is no usable policy. */
+  policy(): AccessPolicy | undefined;
+  authenticator: Authenticator;
+  limits: RequestLimits;
+  meshApi: MeshApi;
+  /** undefined: this gateway has no key, and workers that ask for an identity refuse its calls. */
+  sign: SignIdentity | undefined;
+  audit: AuditLog | undefined;
+  /** For `mesh why`. */
+  decisions?: Decisions;
+  /** undefined: a caller's own trace passes by. */
+  tracing?: GatewayTracing | undefined;
+  /** The gateway as its callers see it, for OAuth. */
+  publicUrl: string | undefined;
+}
+
+/** One request, and what has been found out about it. */
+interface Visit extends DecisionNotes {
+  request: MeshRequest;
+  route?: Route;
+  caller?: Principal;
 }
 
 /** Kong retries the next target only after this: a vanished host must not eat the caller's patience. */
@@ -26,39 +61,107 @@ const DISCOVERY_WAIT_MS = 3000;
 /** One request's story: who may come in, where it goes. Never throws: a fault becomes an answer. */
 export async function decide(request: MeshRequest, parts: AccessParts): Promise<Decision> {
   const callId = acceptCallId(request.headers[HEADERS.callId]) ?? randomUUID();
+  const visit: Visit = { request, callId };
   try {
-    const refusal = parts.refuseHost(request.headers.host, request.headers.origin);
-    if (refusal !== undefined) throw new MeshError('forbidden', { detail: refusal });
-    const way = parseRoute(request.method, request.path);
-    await parts.discovery.ready(DISCOVERY_WAIT_MS);
-    if (way.to === 'list') return answer(200, listServices(parts.discovery.list()), callId);
-    const service = parts.discovery.find(way.service);
-    if (!service) throw unknownService(way.service);
-    if (way.to === 'status') return answer(200, describeStatus(service, parts), callId);
-    return route(request, way, service, callId, parts);
+    const decision = await judge(visit, parts);
+    record(visit, parts, 'allow');
+    keep(visit, parts, decision);
+    return decision;
   } catch (fault) {
-    return refuse(toMeshError(fault), callId, isMcpEndpoint(request.path));
+    const error = toMeshError(fault);
+    const { route } = visit;
+    parts.metrics.denied(
+      error instanceof AuthenticationError ? error.reason : error.code,
+      route && 'service' in route ? route.service : undefined,
+    );
+    record(visit, parts, error.code);
+    parts.decisions?.add({ ...visit, refusal: error });
+    const headers = { ...refusalHeaders(error, visit, parts), ...errorHeaders(error) };
+    return refuse(error, callId, isMcpEndpoint(request.path), headers);
   }
 }
 
-function route(
-  request: MeshRequest,
-  way: WorkerRoute,
+async function judge(visit: Visit, parts: AccessParts): Promise<Decision> {
+  const { request, callId } = visit;
+  const refusal = parts.refuseHost(request.headers.host, request.headers.origin);
+  if (refusal !== undefined) throw new MeshError('forbidden', { detail: refusal });
+  const route = parseRoute(request.method, request.path);
+  visit.route = route;
+  if (route.to === 'metadata') return answerMetadata(route.service, callId, parts);
+  const service = 'service' in route ? route.service : undefined;
+  const caller = await parts.authenticator.authenticate(request.allHeaders, service);
+  visit.caller = caller;
+  if (route.to === 'mesh') {
+    const { status, value } = await parts.meshApi.handle({ ...request, caller });
+    return answer(status, value, callId);
+  }
+  const policy = parts.policy();
+  if (route.to === 'list') {
+    await parts.discovery.ready(DISCOVERY_WAIT_MS);
+    return answer(200, listServices(visibleTo(caller, policy, parts.discovery.list())), callId);
+  }
+  // Before it is known whether there is such a service: a refusal tells nothing of it.
+  const authorized = authorize(caller, policy, route.service);
+  visit.authorized = authorized;
+  await parts.discovery.ready(DISCOVERY_WAIT_MS);
+  const known = parts.discovery.find(route.service);
+  if (!known) throw unknownService(route.service);
+  visit.service = known;
+  if (route.to === 'status') return answer(200, describeStatus(known, parts), callId);
+  return routeCall(visit, route, known, authorized, parts);
+}
+
+async function routeCall(
+  visit: Visit,
+  route: WorkerRoute,
   service: KnownService,
-  callId: string,
+  { principal, permissions, claims }: Authorized,
   parts: AccessParts,
-): RouteDecision {
+): Promise<RouteDecision> {
+  const { request, callId } = visit;
   const readMs = longestCall(service) + READ_MARGIN_MS;
-  const call = { id: callId, request, route: way, key: request.clientIp, ttlMs: readMs };
-  const chosen = chooseInstances(service, call, parts);
-  return {
-    targets: chosen.map(({ address, port }) => [address, port]),
-    path: way.path,
-    headers: { [HEADERS.callId]: callId },
-    timeouts: [CONNECT_TIMEOUT_MS, WRITE_TIMEOUT_MS, readMs],
-    record: { call_id: callId, service: service.name, instances: chosen.map(({ id }) => id) },
-    failure: workerLost(callId, way.rpc),
-  };
+  // A stream stands for as long as its client lives; it is no request under way.
+  const limits = isListening(request, route) ? withoutPlaces(permissions.limits) : permissions.limits;
+  const entered = await parts.limits.enter({
+    principal,
+    service: service.name,
+    limits,
+    callId,
+    ttlMs: readMs,
+  });
+  try {
+    const key = principal === 'anonymous' ? request.clientIp : principal;
+    const onChoice = (choice: ChoiceMade) => {
+      if (parts.decisions) visit.choice = weigh(choice, parts, Date.now());
+    };
+    const call = { id: callId, request, route, key, ttlMs: readMs, onChoice };
+    const chosen = chooseInstances(service, call, parts);
+    const traced = parts.tracing?.begin(request);
+    visit.traceId = traced?.traceId ?? callersTrace(request)?.traceId;
+    const identity = parts.sign === undefined ? {} : { [HEADERS.identity]: parts.sign(claims) };
+    return {
+      targets: chosen.map(({ address, port }) => [address, port]),
+      path: route.path,
+      headers: { [HEADERS.callId]: callId, ...identity, ...traced?.headers },
+      answer_headers: entered.headers,
+      timeouts: [CONNECT_TIMEOUT_MS, WRITE_TIMEOUT_MS, readMs],
+      record: {
+        call_id: callId,
+        service: service.name,
+        instances: chosen.map(({ id }) => id),
+        ...(traced ? { trace: traced.record } : {}),
+      },
+      failure: workerLost(callId, route.rpc),
+    };
+  } catch (fault) {
+    // Only a routed call has a log event with a record.
+    parts.limits.leave(callId);
+    throw fault;
+  }
+}
+
+function withoutPlaces({ inFlight: _inFlight, ...limits }: Limits): Limits {
+  return limits;
 }
 
 function longestCall({ definition }: KnownService): number {
@@ -74,12 +177,57 @@ function longestCall({ definition }: KnownService): number {
 
 function workerLost(callId: string, rpc: boolean): RouteDecision['failure'] {
   const detail = 'the connection to the worker was lost before it answered';
-  const { headers, body } = refuse(
-    new MeshError('worker_lost', { detail, delivered: 'unknown' }),
-    callId,
-    rpc,
-  );
+  const error = new MeshError('worker_lost', { detail, delivered: 'unknown' });
+  const { headers, body } = refuse(error, callId, rpc, {});
   return { type: headers['content-type'] ?? 'application/json', body };
+}
+
+/** Public: a client needs it before it has a token. */
+function answerMetadata(service: string | undefined, callId: string, parts: AccessParts): AnswerDecision {
+  const { publicUrl } = parts;
+  const document = publicUrl === undefined ? undefined : resourceMetadata(parts.policy(), publicUrl, service);
+  if (!document) {
+    const detail = 'no issuer of tokens is configured (jwt in access.yaml, MESH_PUBLIC_URL)';
+    throw new MeshError('unknown_path', { detail });
+  }
+  return answer(200, document, callId);
+}
+
+function refusalHeaders(error: MeshError, visit: Visit, parts: AccessParts): Record<string, string> {
+  const { route, caller } = visit;
+  const service = route && 'service' in route ? route.service : undefined;
+  const { publicUrl } = parts;
+  const value = challenge(error, service, {
+    publicUrl,
+    policy: parts.policy(),
+    principal: caller?.principal,
+  });
+  return {
+    ...(error instanceof LimitError || error instanceof MethodNotAllowed ? error.headers : {}),
+    ...(value === undefined ? {} : { 'www-authenticate': value }),
+  };
+}
+
+/** Only what went to a worker: status and lists are asked for all the time. */
+function keep(visit: Visit, { decisions }: AccessParts, decision: Decision): void {
+  if (decisions && 'record' in decision) decision.record.decision = decisions.add(visit);
+}
+
+function record(visit: Visit, { audit }: AccessParts, outcome: string): void {
+  const { request, callId, route, caller, choice, traceId } = visit;
+  audit?.write({
+    time: new Date().toISOString(),
+    event: 'decision',
+    call_id: callId,
+    principal: caller?.principal ?? null,
+    client_ip: request.clientIp,
+    method: request.method,
+    path: request.path,
+    service: route && 'service' in route ? (route.service ?? null) : null,
+    outcome,
+    ...(choice ? { instances: choice.chosen.map(({ id }) => id) } : {}),
+    ...(traceId === undefined ? {} : { trace_id: traceId }),
+  });
 }
 
 function answer(status: number, value: unknown, callId: string): AnswerDecision {
@@ -88,12 +236,17 @@ function answer(status: number, value: unknown, callId: string): AnswerDecision 
 }
 
 /** JSON-RPC on the MCP endpoint, problem details elsewhere. */
-function refuse(error: MeshError, callId: string, rpc: boolean): AnswerDecision {
+function refuse(
+  error: MeshError,
+  callId: string,
+  rpc: boolean,
+  headers: Record<string, string>,
+): AnswerDecision {
   const type = rpc ? 'application/json' : 'application/problem+json';
   const body = rpc ? errorText('null', error, callId) : JSON.stringify(toProblem(error, callId));
   return {
     status: error.status,
-    headers: { ...errorHeaders(error), 'content-type': type, [HEADERS.callId]: callId },
+    headers: { ...headers, 'content-type': type, [HEADERS.callId]: callId },
     body,
   };
 }

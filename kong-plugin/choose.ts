@@ -21,6 +21,16 @@ export interface ChoosingCall {
   key: string;
   /** Longest time until its outcome is known, in ms. */
   ttlMs: number;
+  /** Told of the choice, before it changes anybody's load. */
+  onChoice?(choice: ChoiceMade): void;
+}
+
+export interface ChoiceMade {
+  candidates: readonly Instance[];
+  /** Best first. */
+  chosen: readonly Instance[];
+  /** What put the first one there: that it is to be tried again, that it began the session, or the strategy. */
+  because: 'probe' | 'session' | 'strategy';
 }
 
 const TARGETS_MAX = 3;
@@ -40,15 +50,23 @@ export function chooseInstances(service: KnownService, call: ChoosingCall, parts
   const instances = ejection.admit(passing);
   const choice = { name: service.name, strategy: String(service.definition.load_balancer), instances };
   const picked = balancer.pick(choice, { key: call.key, now: Date.now() }, TARGETS_MAX);
-  const listening = call.request.method === 'GET' && call.route.rpc;
+  const listening = isListening(call.request, call.route);
   // A stream would tell nothing for minutes.
   const probed = listening
     ? undefined
     : ejection.probe(passing, call.id, Math.min(call.ttlMs, PROBE_DEADLINE_MS));
-  const chosen = toFront(probed ?? ownerOf(headers[HEADERS.session], instances), picked);
+  const preferred = probed ?? ownerOf(headers[HEADERS.session], instances);
+  const chosen = toFront(preferred, picked);
+  const because = probed ? 'probe' : preferred ? 'session' : 'strategy';
+  call.onChoice?.({ candidates: instances, chosen, because });
   const [first] = chosen;
   if (first) balancer.lease(call.id, first.id, listening ? 'stream' : 'call', call.ttlMs);
   return chosen;
+}
+
+/** A stream of what the server has to say, for as long as the client wants it. */
+export function isListening({ method }: MeshRequest, { rpc }: WorkerRoute): boolean {
+  return method === 'GET' && rpc;
 }
 
 /** A session's owner has what belongs to it at hand; any other instance can serve it, too. */

@@ -16,6 +16,10 @@ export interface MeshRequest {
   clientIp: string;
   /** Lower-case names; of several values of one header the first. */
   headers: Record<string, string>;
+  /** The same with all values: what identifies a caller must not come twice. */
+  allHeaders: Record<string, string | string[]>;
+  /** Of requests to the mesh's own API only; undefined when it is larger than pre-function reads (64 KB). */
+  body: string | undefined;
 }
 
 /** Kong answers the client. */
@@ -47,24 +51,50 @@ export interface CallRecord {
   service: string;
   /** Instance ids in the order of the decision's targets. */
   instances: string[];
+  /** Number of the decision (decisions.ts). */
+  decision?: number;
+  trace?: SpanRecord;
+}
+
+/** The gateway's own span of the call, as values of `traceparent`. */
+export interface SpanRecord {
+  self: string;
+  /** Of the span that the caller names. */
+  parent?: string;
 }
 
 /** What pre-function left, with the looseness of Lua tables taken out; undefined when it is no request. */
 export function readRequest(value: unknown): MeshRequest | undefined {
   if (!isObject(value) || typeof value.method !== 'string' || typeof value.path !== 'string')
     return undefined;
-  const headers: Record<string, string> = {};
-  // An empty Lua table crosses as [], a repeated header as an array among strings.
-  for (const [name, raw] of Object.entries(isObject(value.headers) ? value.headers : {})) {
-    const first: unknown = Array.isArray(raw) ? raw[0] : raw;
-    if (typeof first === 'string') headers[name.toLowerCase()] = first;
-  }
   const text = (part: unknown) => (typeof part === 'string' ? part : '');
-  return {
+  const request: MeshRequest = {
     method: value.method,
     path: value.path,
     query: text(value.query),
     clientIp: text(value.client_ip),
-    headers,
+    headers: {},
+    allHeaders: {},
+    body: value.body_over_limit === true ? undefined : bodyText(value.body),
   };
+  addHeaders(request, value.headers);
+  return request;
+}
+
+/** Takes in a table of headers, over those that are there. */
+export function addHeaders({ headers, allHeaders }: MeshRequest, table: unknown): void {
+  // An empty Lua table crosses as [], a repeated header as an array among strings.
+  for (const [name, raw] of Object.entries(isObject(table) ? table : {})) {
+    const all = (Array.isArray(raw) ? raw : [raw]).filter(item => typeof item === 'string');
+    const [first] = all;
+    if (first === undefined) continue;
+    headers[name.toLowerCase()] = first;
+    allHeaders[name.toLowerCase()] = all.length > 1 ? all : first;
+  }
+}
+
+/** A Lua string crosses as text or as bytes. */
+function bodyText(body: unknown): string {
+  if (body instanceof Uint8Array) return Buffer.from(body).toString('utf8');
+  return typeof body === 'string' ? body : '';
 }

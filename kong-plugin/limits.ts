@@ -51,7 +51,7 @@ interface Place {
 const PLACE_RETRY_MS = 1000;
 
 /**
- * What one principal may ask of one service at the gateway: requests per window and requests in flight (DESIGN §6.2).
+ * What one principal may ask of one service at the gateway: requests per window and requests in flight.
  * The clock is monotonic: a wall clock that is set would lengthen a window.
  */
 export function createLimits({

@@ -1,5 +1,6 @@
 import { isObject, type JsonObject } from '../mesh/jsonrpc.ts';
 import { type LoadReport, readLoadReport } from '../mesh/load-report.ts';
+import type { SpanRecord } from './handoff.ts';
 
 /** How one request through the gateway ended. */
 export interface Outcome {
@@ -15,6 +16,22 @@ export interface Outcome {
   answeredMs: number | undefined;
   /** What that instance said of its load. */
   report: LoadReport | undefined;
+  /** A listening stream: it stood for as long as its client wanted it, which says nothing of anybody's speed. */
+  stream?: true;
+  /** Number of the decision, where decisions are kept. */
+  decision?: number;
+  /** Where calls are traced. */
+  trace?: TracedOutcome;
+}
+
+export interface TracedOutcome extends SpanRecord {
+  method: string;
+  /** As the client sent it, without the query. */
+  path: string;
+  /** Milliseconds since the epoch. */
+  startedAt: number;
+  /** Milliseconds in Kong before the first try. */
+  kongMs: number;
 }
 
 export interface Attempt {
@@ -33,7 +50,7 @@ const CLIENT_CLOSED = 499;
 export function readOutcome(serialized: string): Outcome | undefined {
   const log: unknown = JSON.parse(serialized);
   if (!isObject(log) || !isObject(log.mesh) || !isObject(log.mesh.record)) return undefined;
-  const { call_id, service, instances } = log.mesh.record;
+  const { call_id, service, instances, decision, trace } = log.mesh.record;
   if (typeof call_id !== 'string' || typeof service !== 'string' || !Array.isArray(instances))
     return undefined;
   return {
@@ -44,7 +61,31 @@ export function readOutcome(serialized: string): Outcome | undefined {
     latencyMs: numberAt(log.latencies, 'request'),
     answeredMs: isAnswered(log) ? Math.max(0, numberAt(log.latencies, 'proxy')) : undefined,
     report: readLoadReport(log.mesh.load),
+    ...(isStream(log) ? { stream: true } : {}),
+    ...(typeof decision === 'number' ? { decision } : {}),
+    ...(isObject(trace) ? { trace: readTrace(trace, log) } : {}),
   };
+}
+
+function readTrace({ self, parent }: JsonObject, log: JsonObject): TracedOutcome {
+  const { method, uri } = isObject(log.request) ? log.request : {};
+  return {
+    self: String(self),
+    ...(typeof parent === 'string' ? { parent } : {}),
+    method: String(method),
+    path: String(uri).split('?', 1)[0] ?? '',
+    startedAt: numberAt(log, 'started_at'),
+    kongMs: numberAt(log.latencies, 'kong'),
+  };
+}
+
+/** What was asked for by GET (2025-11-25) or by its method (2026-07-28), and came as events. */
+function isStream({ request, response }: JsonObject): boolean {
+  const { method, headers: asked } = isObject(request) ? request : {};
+  const answered =
+    isObject(response) && isObject(response.headers) ? response.headers['content-type'] : undefined;
+  if (typeof answered !== 'string' || !answered.startsWith('text/event-stream')) return false;
+  return method === 'GET' || (isObject(asked) && asked['mcp-method'] === 'subscriptions/listen');
 }
 
 /** `tries[i]` is the try at the decision's i-th target. */

@@ -1,55 +1,132 @@
-import { createServer } from 'node:http';
-import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
+import { Counter, Gauge, Registry } from 'prom-client';
+import type { AccessPolicy } from '../mesh/access-policy.ts';
 import { METRIC_PREFIX } from '../mesh/names.ts';
+import type { Decisions } from './decisions.ts';
+import type { Discovery } from './discovery.ts';
 import type { Outcome } from './log.ts';
+import { type Catalogue, describeCatalogue } from './metrics/catalogue.ts';
+import { serveMetrics } from './metrics/endpoint.ts';
+import { describeInstances, type InstanceSources } from './metrics/instances.ts';
+import { TrafficMetrics } from './metrics/traffic.ts';
 
 export interface GatewayMetrics {
   observe(outcome: Outcome): void;
+  /** A request was answered by the gateway itself; an error's code, or a finer reason, and the service asked for. */
+  denied(reason: string, service?: string): void;
+  /** The breaker of an instance has opened. */
+  breakerOpened(instance: string): void;
+  /** The access policy changed into something that cannot be used. */
+  policyRefused(): void;
+  /** A limit was decided without its store. */
+  limitStoreFailed(): void;
+  /** Shows from now on what these say of themselves, too; to be called once. */
+  follow(sources: GatewaySources): void;
+  /** In Prometheus' text format. */
+  text(): Promise<string>;
   close(): void;
 }
 
-const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
+/** Parts of the gateway that are looked at when somebody asks for the metrics. */
+export interface GatewaySources extends InstanceSources {
+  discovery: Pick<Discovery, 'list' | 'find'>;
+  policy: { (): AccessPolicy | undefined; isRefused(): boolean };
+  authenticator: { readonly jwksFailures: number };
+  audit: { readonly dropped: number } | undefined;
+}
 
-/** The gateway's counters; exposed at `/metrics` on a loopback port when one is given. */
-export function createGatewayMetrics(port: number | undefined): GatewayMetrics {
+const PREFIX = `${METRIC_PREFIX}gateway_`;
+
+/** What the gateway counts, and the size of its catalogue; exposed at `/metrics` on a loopback port when one is given. */
+export function createGatewayMetrics(
+  port: number | undefined,
+  catalogue?: Catalogue,
+  findDecision?: Decisions['find'],
+): GatewayMetrics {
   const register = new Registry();
   const registers = [register];
-  const duration = new Histogram({
-    name: `${METRIC_PREFIX}gateway_request_duration_seconds`,
-    help: 'Time of a routed request at the gateway, by service and HTTP status',
-    labelNames: ['service', 'status'],
-    buckets: SECONDS,
+  const traffic = new TrafficMetrics(registers);
+  const policyRefusals = new Counter({
+    name: `${PREFIX}policy_refusals_total`,
+    help: 'Times that the access policy changed into something that cannot be used',
     registers,
   });
-  const retries = new Counter({
-    name: `${METRIC_PREFIX}gateway_retries_total`,
-    help: 'Connections to an instance that failed and were followed by another instance',
-    labelNames: ['service'],
+  const storeFailures = new Counter({
+    name: `${PREFIX}limit_store_failures_total`,
+    help: 'Limits that were decided without Redis',
     registers,
   });
-  const server = port === undefined ? undefined : listen(register, port);
+  let sources: GatewaySources | undefined;
+  if (catalogue) describeCatalogue(catalogue, registers);
+  const text = async () => {
+    if (sources) await traffic.retain(sources.discovery.list());
+    return register.metrics();
+  };
+  const close = port === undefined ? () => {} : serveMetrics(register, text, port, findDecision);
   return {
-    observe({ service, status, tries, latencyMs }) {
-      duration.observe({ service, status }, latencyMs / 1000);
-      if (tries.length > 1) retries.inc({ service }, tries.length - 1);
+    observe: outcome => traffic.observe(outcome),
+    denied: (reason, service) =>
+      traffic.denied(reason, service, name => sources?.discovery.find(name) !== undefined),
+    breakerOpened(instance) {
+      const isOf = ({ instances }: { instances: { id: string }[] }) =>
+        instances.some(({ id }) => id === instance);
+      const service = sources?.discovery.list().find(isOf);
+      if (service) traffic.opened(service.name);
     },
-    close: () => server?.close(),
+    policyRefused: () => policyRefusals.inc(),
+    limitStoreFailed: () => storeFailures.inc(),
+    follow(parts) {
+      sources = parts;
+      describeInstances(parts, registers);
+      describeAccess(parts, registers);
+    },
+    text,
+    close,
   };
 }
 
-function listen(register: Registry, port: number) {
-  collectDefaultMetrics({ register, prefix: METRIC_PREFIX });
-  const server = createServer((request, response) => {
-    if (request.url !== '/metrics') {
-      response.writeHead(404).end();
-      return;
-    }
-    register.metrics().then(
-      text => response.writeHead(200, { 'content-type': register.contentType }).end(text),
-      () => response.writeHead(500).end(),
-    );
+function describeAccess({ policy, authenticator, audit }: GatewaySources, registers: Registry[]): void {
+  new Gauge({
+    name: `${PREFIX}policy_info`,
+    help: 'Always 1; the version of the access policy in force (of its text); no series while there is none',
+    labelNames: ['version'],
+    registers,
+    collect() {
+      this.reset();
+      const { version } = policy() ?? {};
+      if (version !== undefined) this.set({ version }, 1);
+    },
   });
-  server.on('error', error => process.stderr.write(`mcp-mesh: /metrics on port ${port}: ${error.message}\n`));
-  server.listen(port, '127.0.0.1').unref();
-  return server;
+  new Gauge({
+    name: `${PREFIX}policy_refused`,
+    help: '1 while the access policy file, as it is now, is not in force',
+    registers,
+    collect() {
+      this.set(Number(policy.isRefused()));
+    },
+  });
+  addCount(
+    'jwks_failures_total',
+    "Fetches of token issuers' keys that failed",
+    () => authenticator.jwksFailures,
+    registers,
+  );
+  addCount(
+    'audit_entries_lost_total',
+    'Audit entries that were not written',
+    () => audit?.dropped ?? 0,
+    registers,
+  );
+}
+
+/** A counter that somebody else keeps. */
+function addCount(name: string, help: string, count: () => number, registers: Registry[]): void {
+  new Counter({
+    name: `${PREFIX}${name}`,
+    help,
+    registers,
+    collect() {
+      this.reset();
+      this.inc(count());
+    },
+  });
 }

@@ -6,6 +6,10 @@ export interface Kong {
       set(key: string, value: unknown): Promise<void>;
     };
   };
+  request: {
+    /** As Kong's plugins before ours left them; of a repeated header all values. */
+    getHeaders(): Promise<unknown>;
+  };
   log: {
     /** Everything Kong knows of the finished request, as JSON text. */
     serialize(): Promise<string>;

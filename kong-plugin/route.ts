@@ -1,8 +1,16 @@
 import { MeshError } from '../mesh/errors.ts';
-import { MCP_PATH, SERVICE_NAME_PATTERN } from '../mesh/names.ts';
+import { MCP_PATH, MESH_PATH, SERVICE_NAME_PATTERN } from '../mesh/names.ts';
+import { WELL_KNOWN } from './resource-metadata.ts';
 
 /** What a path under /api/v1 asks for. */
-export type Route = { to: 'list' } | { to: 'status'; service: string } | WorkerRoute;
+export type Route =
+  | { to: 'list' }
+  | { to: 'status'; service: string }
+  /** RFC 9728 metadata, of a service or of them all. */
+  | { to: 'metadata'; service: string | undefined }
+  /** The mesh's own API, which reads the rest itself. */
+  | { to: 'mesh' }
+  | WorkerRoute;
 
 export interface WorkerRoute {
   to: 'worker';
@@ -22,6 +30,7 @@ const METHODS: Record<string, readonly string[]> = {
   tool: ['POST'],
   status: ['GET', 'HEAD'],
   list: ['GET', 'HEAD'],
+  metadata: ['GET', 'HEAD'],
 };
 
 /** @throws MeshError `unknown_path`, `unknown_service`, `method_not_allowed` */
@@ -31,6 +40,8 @@ export function parseRoute(method: string, path: string): Route {
     allow('list', method);
     return { to: 'list' };
   }
+  if (trimmed === WELL_KNOWN || trimmed.startsWith(`${WELL_KNOWN}/`)) return metadataOf(method, trimmed);
+  if (trimmed === MESH_PATH || trimmed.startsWith(`${MESH_PATH}/`)) return { to: 'mesh' };
   if (!trimmed.startsWith(`${MCP_PATH}/`)) {
     throw new MeshError('unknown_path', { detail: `services are at ${MCP_PATH}/<name>` });
   }
@@ -48,6 +59,18 @@ export function parseRoute(method: string, path: string): Route {
   allow(sub, method);
   if (sub === 'status') return { to: 'status', service };
   return { to: 'worker', service, path: `/${sub}`, rpc: sub === 'mcp' };
+}
+
+/** RFC 9728 §3.1: the path of the resource follows the well-known part. */
+function metadataOf(method: string, path: string): Route {
+  allow('metadata', method);
+  const resource = path.slice(WELL_KNOWN.length);
+  if (resource === '' || resource === MCP_PATH) return { to: 'metadata', service: undefined };
+  const service = resource.startsWith(`${MCP_PATH}/`) ? resource.slice(MCP_PATH.length + 1) : '';
+  if (!SERVICE_NAME_PATTERN.test(service)) {
+    throw new MeshError('unknown_path', { detail: `resources are ${MCP_PATH} and ${MCP_PATH}/<name>` });
+  }
+  return { to: 'metadata', service };
 }
 
 /** Whether a path is of an MCP endpoint, whatever else may be wrong with the request: such errors are JSON-RPC. */

@@ -10,8 +10,8 @@ if err == "truncated" then
     code = "too_many_headers", detail = "At most 100 request headers are accepted.",
   }, { ["content-type"] = "application/problem+json" })
 end
-for name in pairs(headers) do -- the mesh's own headers: from a client they are forged
-  if name:sub(1, 7) == "x-mesh-" then
+for name in pairs(headers) do -- the mesh's own headers and those of Kong's plugins: from a client they are forged
+  if name:find("^x%-mesh%-") or name:find("^x%-consumer%-") or name == "x-anonymous-consumer" then
     kong.service.request.clear_header(name)
     headers[name] = nil
   end

@@ -70,7 +70,7 @@ const ANSWER_MS = 250;
 /**
  * The counters behind rates, quotas and requests in flight: in Redis, shared by all who name the same one, or in
  * memory. The connection is made in the background; while Redis is away, `allow` counts in memory, on from what Redis
- * said last, and `deny` refuses (DESIGN §6.2). What is counted in memory meanwhile is not added to Redis later.
+ * said last, and `deny` refuses. What is counted in memory meanwhile is not added to Redis later.
  * @throws Error when the URL makes no sense
  */
 export function createLimitStore({

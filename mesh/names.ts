@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 export const SERVICE_NAME_PATTERN = /^[a-z0-9][a-z0-9_-]{0,62}$/;
 
 export const MCP_PATH = '/api/v1/mcp';
+export const MESH_PATH = '/api/v1/mesh';
 
 /** Tag of every mesh service in Consul. */
 export const CONSUL_TAG = 'mcp';
@@ -16,6 +17,8 @@ export const HEADERS = {
   capability: 'x-mcp-capability',
   session: 'mcp-session-id',
   protocolVersion: 'mcp-protocol-version',
+  /** Gateway → worker: the signed identity of the caller. */
+  identity: 'x-mesh-identity',
 } as const;
 
 /** Sub-paths of a service that a worker answers, as pattern and as shown to a caller who missed them. */

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import type { ConsulAddress } from './consul.ts';
+import { type TracingSettings, tracingSettings } from './trace-settings.ts';
 
 /**
  * The only reader of the environment. A secret `NAME` may come as `NAME` or, by file, as `NAME_FILE`.
@@ -17,8 +18,10 @@ export interface WorkerSettings {
   host: string;
   /** Address that others reach; default: that of the interface that routes to Consul. */
   advertiseAddress: string | undefined;
-  /** Keys that sign sessions, newest first (32 bytes each, base64url). */
+  /** Keys that sign sessions and prove the worker to gateways, newest first (32 bytes each, base64url). */
   serviceKeys: Buffer[];
+  /** Ed25519 keys of gateways whose identity tokens are believed (mesh/identity.ts), newest first. */
+  identityPublicKeys: string[];
   allowUnauthenticated: boolean;
   allowedHosts: string[];
   allowedOrigins: string[];
@@ -29,18 +32,54 @@ export interface WorkerSettings {
   drainIdleMs: number;
   /** Longest time a stopping worker waits for calls in flight. */
   drainDeadlineMs: number;
+  /** Folder of what outlasts a restart, shared by the workers of a host. */
+  stateDir: string | undefined;
+  limits: LimitSettings;
+  audit: AuditSettings;
+  /** undefined: no traces. */
+  tracing: TracingSettings | undefined;
 }
 
 export interface GatewaySettings {
   consul: ConsulAddress;
+  /** access.yaml; undefined: nobody is let in. */
+  policyPath: string | undefined;
+  /** Seed of the Ed25519 key that signs identities (mesh/identity.ts). */
+  identityPrivateKey: string | undefined;
+  /** Service keys are derived from these, newest first (32 bytes each, base64url). */
+  rootKeys: Buffer[];
+  /** The gateway's address as callers see it, for OAuth; without a slash at its end. */
+  publicUrl: string | undefined;
+  /** Whether Kong's own authentication plugins run before ours and are believed. */
+  kongConsumers: boolean;
+  /** Folder of what outlasts a restart. */
+  stateDir: string | undefined;
+  limits: LimitSettings;
+  audit: AuditSettings;
+  /** undefined: no traces. */
+  tracing: TracingSettings | undefined;
   allowedHosts: string[];
   allowedOrigins: string[];
   /** Loopback port of the plugin's own /metrics. */
   metricsPort: number | undefined;
 }
 
+export interface LimitSettings {
+  /** undefined: counted in this process alone. */
+  redisUrl: string | undefined;
+  onStoreFailure: 'allow' | 'deny';
+}
+
+export interface AuditSettings {
+  /** undefined: no audit log. */
+  path: string | undefined;
+  /** Whether arguments are written, too, and not only their hash. */
+  withArguments: boolean;
+}
+
 export interface StartSettings {
   registryPath: string;
+  policyPath: string;
   port: number;
   /** undefined: start the stand-in. */
   consul: ConsulAddress | undefined;
@@ -49,6 +88,7 @@ export interface StartSettings {
 }
 
 const DEFAULT_REGISTRY = 'config/mcp-mesh-registry.yaml';
+const DEFAULT_POLICY = 'config/access.yaml';
 const DEFAULT_CONSUL = 'http://127.0.0.1:8500';
 const KEY_BYTES = 32;
 
@@ -59,6 +99,7 @@ export function workerSettings(env: Environment = process.env): WorkerSettings {
     host: env.MESH_HOST ?? hostname(),
     advertiseAddress: env.MESH_ADVERTISE_ADDRESS,
     serviceKeys: keys(env, 'MESH_SERVICE_KEYS'),
+    identityPublicKeys: list(secret(env, 'MESH_IDENTITY_PUBLIC_KEYS')),
     allowUnauthenticated: flag(env, 'MESH_ALLOW_UNAUTHENTICATED'),
     allowedHosts: list(env.MESH_ALLOWED_HOSTS),
     allowedOrigins: list(env.MESH_ALLOWED_ORIGINS),
@@ -66,12 +107,25 @@ export function workerSettings(env: Environment = process.env): WorkerSettings {
     handshakeTimeoutMs: whole(env, 'MESH_HANDSHAKE_TIMEOUT_MS', 60_000),
     drainIdleMs: whole(env, 'MESH_DRAIN_IDLE_MS', 16_000),
     drainDeadlineMs: whole(env, 'MESH_DRAIN_DEADLINE_MS', 60_000),
+    stateDir: env.MESH_STATE_DIR || undefined,
+    limits: limitSettings(env),
+    audit: auditSettings(env),
+    tracing: tracingSettings(env),
   };
 }
 
 export function gatewaySettings(env: Environment = process.env): GatewaySettings {
   return {
     consul: consulAddress(env) ?? { url: DEFAULT_CONSUL },
+    policyPath: env.MESH_ACCESS_POLICY || undefined,
+    identityPrivateKey: secret(env, 'MESH_IDENTITY_PRIVATE_KEY') || undefined,
+    rootKeys: keys(env, 'MESH_ROOT_KEYS'),
+    publicUrl: publicUrl(env),
+    kongConsumers: flag(env, 'MESH_KONG_CONSUMERS'),
+    stateDir: env.MESH_STATE_DIR || undefined,
+    limits: limitSettings(env),
+    audit: auditSettings(env),
+    tracing: tracingSettings(env),
     allowedHosts: list(env.MESH_ALLOWED_HOSTS),
     allowedOrigins: list(env.MESH_ALLOWED_ORIGINS),
     metricsPort: port(env, 'MESH_GATEWAY_METRICS_PORT', 0) || undefined,
@@ -81,6 +135,7 @@ export function gatewaySettings(env: Environment = process.env): GatewaySettings
 export function startSettings(env: Environment = process.env): StartSettings {
   return {
     registryPath: env.MESH_REGISTRY ?? DEFAULT_REGISTRY,
+    policyPath: env.MESH_ACCESS_POLICY || DEFAULT_POLICY,
     port: port(env, 'MESH_PORT', 10010),
     consul: consulAddress(env),
     logLevel: env.MESH_LOG_LEVEL ?? 'warn',
@@ -112,6 +167,27 @@ function consulAddress(env: Environment): ConsulAddress | undefined {
   if (!URL.canParse(text)) throw new Error(`CONSUL_HTTP_ADDR: "${given}" is neither host:port nor a URL`);
   const token = secret(env, 'CONSUL_HTTP_TOKEN');
   return { url: new URL(text).origin, ...(token ? { token } : {}) };
+}
+
+function limitSettings(env: Environment): LimitSettings {
+  const onStoreFailure = env.MESH_ON_STORE_FAILURE || 'allow';
+  if (onStoreFailure !== 'allow' && onStoreFailure !== 'deny') {
+    throw new Error(`MESH_ON_STORE_FAILURE: "${onStoreFailure}" is neither allow nor deny`);
+  }
+  return { redisUrl: secret(env, 'MESH_REDIS_URL') || undefined, onStoreFailure };
+}
+
+function auditSettings(env: Environment): AuditSettings {
+  return { path: env.MESH_AUDIT_LOG || undefined, withArguments: flag(env, 'MESH_AUDIT_ARGUMENTS') };
+}
+
+function publicUrl(env: Environment): string | undefined {
+  const text = env.MESH_PUBLIC_URL;
+  if (!text) return undefined;
+  if (!/^https?:$/.test(URL.parse(text)?.protocol ?? '')) {
+    throw new Error(`MESH_PUBLIC_URL: "${text}" is no http(s) URL`);
+  }
+  return text.replace(/\/+$/, '');
 }
 
 function secret(env: Environment, name: string): string | undefined {

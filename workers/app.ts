@@ -12,6 +12,7 @@ import fastify, {
 import type { Logger } from 'pino';
 import { describeError, errorHeaders, MeshError, toMeshError, toProblem } from '../mesh/errors.ts';
 import type { HostGuard } from '../mesh/host-guard.ts';
+import { IDENTITY_CHALLENGE } from '../mesh/identity.ts';
 import { errorText } from '../mesh/jsonrpc.ts';
 import { LOAD_HEADER, writeLoadReport } from '../mesh/load-report.ts';
 import { acceptCallId, HEADERS, WORKER_ROUTES } from '../mesh/names.ts';
@@ -19,6 +20,7 @@ import type { Service } from '../mesh/registry.ts';
 import { RpcError } from '../mesh/rpc-error.ts';
 import type { Host } from './host.ts';
 import { addMcpRoute } from './mcp-route.ts';
+import { addProofRoute } from './proof-route.ts';
 import { addRestRoutes } from './rest-route.ts';
 
 interface AppParts {
@@ -27,9 +29,11 @@ interface AppParts {
   /** Against DNS rebinding. */
   refuseHost: HostGuard;
   isDraining(): boolean;
+  /** What this worker proves to gateways and to other workers. */
+  proof: Omit<Parameters<typeof addProofRoute>[1], 'service'>;
 }
 
-/** Kong keeps idle connections for 15 s (kong.conf): a worker that closes first would break a POST (kong.md §5). */
+/** Kong keeps idle connections for 15 s (kong.conf), and does not retry a POST on one that the worker closed first. */
 const KEEP_ALIVE_TIMEOUT_MS = 75_000;
 const REQUEST_TIMEOUT_MS = 120_000;
 /** In bytes of a URL; MCP allows 128 characters, each of which may take nine when it is percent-encoded. */
@@ -41,7 +45,7 @@ export function buildApp(parts: AppParts): FastifyInstance {
   const { service, server, metrics } = host;
   const app = fastify({
     loggerInstance: log,
-    logController: new LogController({ disableRequestLogging: true }),
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'call_id' }),
     bodyLimit: service.limits.request_bytes,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     genReqId: request => acceptCallId(request.headers[HEADERS.callId]) ?? randomUUID(),
@@ -64,7 +68,10 @@ export function buildApp(parts: AppParts): FastifyInstance {
   app.addHook('onRequest', async (request, reply) => {
     reply.header(HEADERS.callId, request.id).header(LOAD_HEADER, writeLoadReport(host.load.report()));
     if (isDraining()) reply.header('connection', 'close');
-    const refusal = parts.refuseHost(request.headers.host, request.headers.origin);
+    const caller = host.readCaller(request);
+    const vouched = !(caller instanceof MeshError) && caller.vouched;
+    // The gateway that vouches for a caller has looked at its Origin.
+    const refusal = parts.refuseHost(request.headers.host, vouched ? undefined : request.headers.origin);
     if (refusal !== undefined) throw new MeshError('forbidden', { detail: refusal });
   });
 
@@ -80,8 +87,21 @@ export function buildApp(parts: AppParts): FastifyInstance {
   app.get('/metrics', async (_request, reply) =>
     reply.type(metrics.contentType).send(await metrics.expose()),
   );
-  addMcpRoute(app, host);
-  addRestRoutes(app, host);
+  addProofRoute(app, { service: service.name, ...parts.proof });
+  app.register(async scope => {
+    scope.decorateRequest('caller');
+    scope.addHook('onRequest', async (request, reply) => {
+      const caller = host.readCaller(request);
+      if (!(caller instanceof MeshError)) {
+        request.caller = caller;
+        return;
+      }
+      reply.header('www-authenticate', IDENTITY_CHALLENGE);
+      throw caller;
+    });
+    addMcpRoute(scope, host);
+    addRestRoutes(scope, host);
+  });
 
   app.setNotFoundHandler((request, reply) => {
     const [url = ''] = request.url.split('?', 1);

@@ -1,7 +1,12 @@
 import type { Logger } from 'pino';
+import { createAuditLog } from '../mesh/audit-log.ts';
 import type { Consul } from '../mesh/consul.ts';
+import { ownerHash } from '../mesh/names.ts';
 import type { Service } from '../mesh/registry.ts';
 import type { WorkerSettings } from '../mesh/settings.ts';
+import type { Tracing } from './call-trace.ts';
+import { createCallerReader, type ReadCaller } from './caller.ts';
+import { Gate } from './gate.ts';
 import { ResumableStreams } from './legacy/resumable.ts';
 import { SessionStore } from './legacy/session-store.ts';
 import { createSessionTokens, type SessionTokens } from './legacy/session-token.ts';
@@ -10,10 +15,12 @@ import { createWorkerMetrics, type WorkerMetrics } from './metrics.ts';
 import { Parking } from './modern/parking.ts';
 import { createPeers, type Peers } from './peers.ts';
 import { ServerPool } from './pool.ts';
+import { openQuotas } from './quota-stores.ts';
 import { Relay } from './relay.ts';
 import type { ServerState, StdioServer } from './stdio-server.ts';
 import { Tenants } from './tenants.ts';
 import type { ToolCatalog } from './tool-catalog.ts';
+import { NO_TRACING } from './tracing.ts';
 
 /** What the routes of one worker work with. */
 export interface Host {
@@ -25,7 +32,8 @@ export interface Host {
   catalog: ToolCatalog;
   /** Servers of single sessions and calls, where isolation is not `shared`. */
   pool: ServerPool;
-  relay: Relay;
+  gate: Gate;
+  readCaller: ReadCaller;
   tokens: SessionTokens;
   sessions: SessionStore;
   streams: ResumableStreams;
@@ -49,13 +57,16 @@ interface HostOptions {
   consul: Consul | undefined;
   /** Keys that sign sessions and parked states, newest first. */
   keys: readonly Buffer[];
-  /** Short name of this instance, once it listens. */
-  owner(): string;
+  tracing?: Tracing;
+  /** Id of this instance, once it listens. */
+  instance(): string;
   onState(state: ServerState, reason: string): void;
 }
 
 /** Wires the parts of a worker that know nothing of HTTP. */
-export function createHost({ service, settings, log, consul, keys, owner, onState }: HostOptions): Host {
+export function createHost({ tracing = NO_TRACING, ...options }: HostOptions): Host {
+  const { service, settings, log, consul, keys, instance, onState } = options;
+  const owner = () => ownerHash(instance());
   const { handshakeTimeoutMs } = settings;
   const pool = new ServerPool({ service, log, handshakeTimeoutMs });
   const tenants = new Tenants({
@@ -77,16 +88,39 @@ export function createHost({ service, settings, log, consul, keys, owner, onStat
   });
   const load: LoadMeter = createLoadMeter({
     memoryLimitMb: service.limits.memory_mb,
-    serverPid: () => server.pid,
+    serverBytes: () => server.stats.rssBytes,
     inFlight: serving,
     queueDepth: () => relay.queued,
     breakerOpen: () => server.breakerOpen,
   });
-  const relay: Relay = new Relay({ service, metrics, load });
+  const relay: Relay = new Relay({
+    service,
+    metrics,
+    load,
+    isRepeatable: (upstream, tool) => tenants.catalogOf(upstream)?.isRepeatable(tool) ?? false,
+  });
+  const { quota, close: closeQuotas } = openQuotas(service, settings, log);
+  const { path: auditPath, withArguments: auditArguments } = settings.audit;
+  const audit =
+    auditPath === undefined ? undefined : createAuditLog({ path: auditPath, log: text => log.warn(text) });
+  // Servers of single sessions and calls have no list of their own here: theirs is the primary one's.
+  const isListed = (upstream: object, tool: string) => (tenants.catalogOf(upstream) ?? catalog).has(tool);
+  const gate = new Gate({
+    service,
+    relay,
+    quota,
+    audit,
+    metrics,
+    tracing,
+    isListed,
+    instance,
+    auditArguments,
+  });
   const parking = new Parking({ keys, service: service.name, owner });
-  const peers = createPeers({ consul, service: service.service_name, keys, self: owner });
+  const peers = createPeers({ consul, service, keys, self: owner });
   const sessions = new SessionStore(owner);
   const listens = new Set<() => void>();
+  metrics.follow({ service, sessions, listens, pool, audit });
   return {
     service,
     tenants,
@@ -100,7 +134,8 @@ export function createHost({ service, settings, log, consul, keys, owner, onStat
     sessions,
     listens,
     inFlight: () => serving() + relay.queued,
-    relay,
+    gate,
+    readCaller: createCallerReader(settings.identityPublicKeys, service.name),
     tokens: createSessionTokens({ keys, service: service.name, owner }),
     streams: new ResumableStreams(),
     endStreams() {
@@ -112,6 +147,7 @@ export function createHost({ service, settings, log, consul, keys, owner, onStat
       peers.close();
       load.stop();
       await Promise.all([tenants.stop(), pool.stop()]);
+      await Promise.all([closeQuotas(), audit?.close()]);
     },
   };
 }

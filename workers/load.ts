@@ -1,17 +1,25 @@
-import { readFileSync } from 'node:fs';
 import type { LoadReport } from '../mesh/load-report.ts';
 
 export interface LoadMeter {
   /** One call ended; `ms` is its time in the server. */
   observe(ms: number): void;
   report(): LoadReport;
+  /** Of the last calls; undefined before the first. */
+  latencies(): Latencies | undefined;
   stop(): void;
+}
+
+/** Milliseconds in the server. */
+export interface Latencies {
+  p50: number;
+  p95: number;
 }
 
 interface LoadMeterOptions {
   /** Of the worker and its server together. */
   memoryLimitMb: number;
-  serverPid(): number | undefined;
+  /** Resident memory of the server and all that it has started. */
+  serverBytes(): number;
   inFlight(): number;
   queueDepth(): number;
   breakerOpen(): boolean;
@@ -20,17 +28,20 @@ interface LoadMeterOptions {
 const SAMPLE_MS = 1000;
 /** Share of the newest call in the running mean: about the last twenty calls count. */
 const NEWEST = 0.1;
-const PAGE_BYTES = 4096;
+/** Calls that the percentiles are of. */
+const WINDOW = 512;
 
 /** Measures what the worker reports of itself: memory and CPU once a second, the rest as it is. */
 export function createLoadMeter({
   memoryLimitMb,
-  serverPid,
+  serverBytes,
   inFlight,
   queueDepth,
   breakerOpen,
 }: LoadMeterOptions): LoadMeter {
   let latencyMs = 0;
+  const window = new Float64Array(WINDOW);
+  let calls = 0;
   let cpu = 0;
   let memory = 0;
   let before = process.cpuUsage();
@@ -42,7 +53,7 @@ export function createLoadMeter({
     cpu = (spent.user + spent.system) / 1000 / (now - since);
     before = process.cpuUsage();
     since = now;
-    const bytes = process.memoryUsage.rss() + residentBytes(serverPid());
+    const bytes = process.memoryUsage.rss() + serverBytes();
     memory = bytes / (memoryLimitMb * 1024 * 1024);
   };
   sample();
@@ -50,6 +61,8 @@ export function createLoadMeter({
 
   return {
     observe(ms) {
+      window[calls % WINDOW] = ms;
+      calls += 1;
       latencyMs = latencyMs === 0 ? ms : latencyMs + NEWEST * (ms - latencyMs);
     },
     report: () => ({
@@ -60,16 +73,12 @@ export function createLoadMeter({
       queueDepth: queueDepth(),
       breakerOpen: breakerOpen(),
     }),
+    latencies() {
+      if (calls === 0) return undefined;
+      const sorted = window.slice(0, Math.min(calls, WINDOW)).sort();
+      const at = (share: number) => sorted[Math.floor((sorted.length - 1) * share)] ?? 0;
+      return { p50: at(0.5), p95: at(0.95) };
+    },
     stop: () => clearInterval(timer),
   };
-}
-
-/** Memory of a process by Linux's /proc; 0 where there is none. */
-function residentBytes(pid: number | undefined): number {
-  if (pid === undefined) return 0;
-  try {
-    return Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]) * PAGE_BYTES;
-  } catch {
-    return 0;
-  }
 }

@@ -1,42 +1,63 @@
 import { basename } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Logger, pino } from 'pino';
+import type { Logger } from 'pino';
 import { adHocService, findService, loadRegistry, type Service } from '../mesh/registry.ts';
 import { registryEnvironment, type WorkerSettings, workerSettings } from '../mesh/settings.ts';
+import { meetSupervisor, type Supervisor } from './fleet/supervised.ts';
+import { createLog, switchLevelBySignal } from './log.ts';
 import { startWorker, type Worker } from './worker.ts';
 
 const USAGE = `usage: node workers/main.ts <service> [--port P]
        node workers/main.ts [--port P] [--name NAME] [--isolation shared|session|principal] --no-register -- <command> [argument …]
 
-Hosts one MCP stdio server behind HTTP. <service> is a name in the registry file (MESH_REGISTRY).`;
+Hosts one MCP stdio server behind HTTP. <service> is a name in the registry file (MESH_REGISTRY), or, with
+--supervised, what the fleet that started it says.`;
 
 const OPTIONS = {
   port: { type: 'string' },
   name: { type: 'string' },
   isolation: { type: 'string', default: 'shared' },
   register: { type: 'boolean', default: true },
+  supervised: { type: 'boolean', default: false },
 } as const;
 
 interface Arguments {
-  service: Service;
+  /** Reads the registry, when it has to. */
+  service(): Service;
   port: number | undefined;
   register: boolean;
+  supervised: boolean;
 }
 
+type Stop = (idleMs?: number) => void;
+
+/** Whoever started us and holds the other end is to know, and its end is ours. */
+const hasChannel = process.connected;
+let supervisor: Supervisor | undefined;
 try {
   const settings = workerSettings();
-  const { service, port, register } = readArguments(process.argv.slice(2), settings);
-  const log = pino(
-    { level: settings.logLevel, base: { service: service.name, pid: process.pid } },
-    pino.destination({ fd: process.stderr.fd, sync: true }),
-  );
-  stopOnSignal(
-    await startWorker({ service, settings, log, register, ...(port === undefined ? {} : { port }) }),
+  const given = readArguments(process.argv.slice(2), settings);
+  if (given.supervised) supervisor = meetSupervisor();
+  const { service, port } = supervisor
+    ? await supervisor.start
+    : { service: given.service(), port: given.port };
+  const log = createLog({ level: settings.logLevel, base: { service: service.name, pid: process.pid } });
+  switchLevelBySignal(log);
+  const worker = await startWorker({
+    service,
+    settings,
     log,
-  );
+    register: given.register,
+    ...(port === undefined ? {} : { port }),
+    ...(supervisor ? { onState: supervisor.onState } : {}),
+  });
+  const stop = stopOnSignal(worker, log);
+  supervisor?.attend(worker, stop);
 } catch (error) {
-  process.stderr.write(`mcp-mesh worker: ${(error as Error).message}\n`);
+  const { message } = error as Error;
+  process.stderr.write(`mcp-mesh worker: ${message}\n`);
   process.exitCode = 1;
+  supervisor?.fail(message, () => process.exit());
 }
 
 function readArguments(argv: string[], settings: WorkerSettings): Arguments {
@@ -50,19 +71,19 @@ function readArguments(argv: string[], settings: WorkerSettings): Arguments {
   const port = values.port === undefined ? undefined : readPort(values.port);
   const terminator = tokens.find(token => token.kind === 'option-terminator');
   const [first, ...rest] = positionals;
+  const { register, supervised } = values;
   if (first === undefined || (!terminator && rest.length > 0)) throw new Error(USAGE);
   if (terminator) {
     const isolation = values.isolation as Service['isolation'];
-    const service = adHocService({
-      name: values.name ?? serviceNameOf(first),
-      command: first,
-      args: rest,
-      isolation,
-    });
-    return { service, port, register: values.register };
+    const name = values.name ?? serviceNameOf(first);
+    const service = () => adHocService({ name, command: first, args: rest, isolation });
+    return { service, port, register, supervised };
   }
-  const registry = loadRegistry(settings.registryPath, { env: registryEnvironment(), only: first });
-  return { service: findService(registry, first), port, register: values.register };
+  const service = () => {
+    const registry = loadRegistry(settings.registryPath, { env: registryEnvironment(), only: first });
+    return findService(registry, first);
+  };
+  return { service, port, register, supervised };
 }
 
 function readPort(text: string): number {
@@ -79,13 +100,12 @@ function serviceNameOf(command: string): string {
 }
 
 /** The first signal drains and stops; a second one does not wait. */
-function stopOnSignal(worker: Worker, log: Logger): void {
+function stopOnSignal(worker: Worker, log: Logger): Stop {
   let stopping = false;
-  const stop = (signal: NodeJS.Signals) => {
-    if (stopping) process.exit(1);
+  const stop: Stop = idleMs => {
+    if (stopping) return;
     stopping = true;
-    log.info({ signal }, 'worker is stopping');
-    worker.stop().then(
+    worker.stop(idleMs).then(
       () => process.exit(0),
       error => {
         log.error({ err: error }, 'worker did not stop cleanly');
@@ -93,8 +113,15 @@ function stopOnSignal(worker: Worker, log: Logger): void {
       },
     );
   };
-  process.on('SIGTERM', stop);
-  process.on('SIGINT', stop);
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (stopping) process.exit(1);
+    log.info({ signal }, 'worker is stopping');
+    stop();
+  };
+  process.on('SIGTERM', onSignal);
+  process.on('SIGINT', onSignal);
   // A supervisor that is gone without a word (kill -9) closes the channel: nothing of its fleet may stay behind.
-  process.on('disconnect', () => stop('SIGTERM'));
+  process.on('disconnect', () => stop());
+  if (hasChannel && !process.connected) stop();
+  return stop;
 }

@@ -6,9 +6,9 @@ import { HEADERS } from '../mesh/names.ts';
 import { RpcError } from '../mesh/rpc-error.ts';
 import { accepts } from './accept.ts';
 import type { Host } from './host.ts';
-import { ANONYMOUS, type Inbound } from './inbound.ts';
+import type { Inbound } from './inbound.ts';
 import { LegacyRoute } from './legacy/route.ts';
-import { claimsModern } from './modern/request.ts';
+import { claimsModern, findNameMismatch } from './modern/request.ts';
 import { ModernRoute } from './modern/route.ts';
 import { createMcpReply } from './reply.ts';
 
@@ -19,7 +19,7 @@ export function addMcpRoute(app: FastifyInstance, host: Host): void {
   const inboundOf = (request: FastifyRequest, reply: FastifyReply): Inbound => ({
     request,
     reply,
-    principal: ANONYMOUS,
+    caller: request.caller,
     forwarded: host.peers.isForwarded(request),
   });
 
@@ -37,10 +37,13 @@ export function addMcpRoute(app: FastifyInstance, host: Host): void {
     if (Array.isArray(body)) {
       if (body.some(isModern))
         throw new MeshError('invalid_request', { detail: `${MODERN_VERSION} has no batches` });
+      const requests = body.filter(message => message.kind === 'request');
+      const [mismatch] = requests.flatMap(message => findNameMismatch(message, request.headers) ?? []);
+      if (mismatch) throw mismatch;
       return legacy.postBatch(body, inbound);
     }
     if (isModern(body)) return body.kind === 'request' ? modern.post(body, inbound) : reply.code(202).send();
-    const mismatch = modernHeaderOnly(body, request);
+    const mismatch = headerMismatch(body, request);
     if (!mismatch) return legacy.post(body, inbound);
     createMcpReply(request, reply, { idText: 'idText' in body ? body.idText : 'null' }).fail(mismatch);
     return reply;
@@ -53,10 +56,12 @@ function isModern(message: RpcMessage): boolean {
   return message.kind !== 'response' && claimsModern(message.params);
 }
 
-/** A header that promises the modern era for a body that is not of it may have passed somebody's policy. */
-function modernHeaderOnly(message: RpcMessage, request: FastifyRequest): RpcError | undefined {
-  if (request.headers[HEADERS.protocolVersion] !== MODERN_VERSION || message.kind !== 'request')
-    return undefined;
+/** A header that promises the modern era, or another name, than the body has may have passed somebody's policy. */
+function headerMismatch(message: RpcMessage, request: FastifyRequest): RpcError | undefined {
+  if (message.kind !== 'request') return undefined;
+  if (request.headers[HEADERS.protocolVersion] !== MODERN_VERSION) {
+    return findNameMismatch(message, request.headers);
+  }
   const code = message.method === 'initialize' ? RPC.headerMismatch : RPC.invalidParams;
   return new RpcError(
     400,

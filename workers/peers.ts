@@ -6,6 +6,8 @@ import type { FastifyRequest } from 'fastify';
 import type { Consul, Instance, Watch } from '../mesh/consul.ts';
 import { MeshError } from '../mesh/errors.ts';
 import { ownerHash } from '../mesh/names.ts';
+import { requestProof } from '../mesh/proof-request.ts';
+import type { Service } from '../mesh/registry.ts';
 import type { Inbound } from './inbound.ts';
 
 export interface Peers {
@@ -18,8 +20,7 @@ export interface Peers {
 
 interface PeersOptions {
   consul: Consul | undefined;
-  /** In Consul. */
-  service: string;
+  service: Pick<Service, 'name' | 'service_name'>;
   keys: readonly Buffer[];
   /** Short name of this instance, once it listens. */
   self(): string;
@@ -29,8 +30,12 @@ const MARK = 'x-mesh-forward';
 const MARK_LIFETIME_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 2000;
 const FIRST_LOOK_MS = 2000;
+/** A proof is good for so long. */
+const PROOF_MS = 300_000;
+const PROVEN_MAX = 1000;
 /** What the other worker needs of the request; above all not this hop's own headers. */
-const PASSED_ON = /^(accept|content-type|last-event-id|mcp-.*|origin|traceparent|tracestate|x-request-id)$/;
+const PASSED_ON =
+  /^(accept|content-type|last-event-id|mcp-.*|origin|traceparent|tracestate|x-request-id|x-mesh-identity)$/;
 const HOP_BY_HOP = /^(connection|keep-alive|transfer-encoding|content-length)$/;
 const GONE = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT']);
 
@@ -39,6 +44,9 @@ const GONE = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT'
  * only that one can answer. A request is passed on once, marked with the service's key.
  */
 export function createPeers({ consul, service, keys, self }: PeersOptions): Peers {
+  /** Since when an instance at a place is known to hold the service's key, by performance.now(). */
+  const proven = new Map<string, number>();
+  const closing = new AbortController();
   let watch: Watch | undefined;
   let instances: Instance[] = [];
   let looked = Promise.resolve();
@@ -52,14 +60,33 @@ export function createPeers({ consul, service, keys, self }: PeersOptions): Peer
         instances = current;
         resolve();
       };
-      watch = consul.watchInstances(service, onChange, () => resolve());
+      watch = consul.watchInstances(service.service_name, onChange, () => resolve());
     });
     return looked;
   };
   const mark = (owner: string, expiry: string, body: Buffer, key = 0) =>
     createHmac('sha256', keys[key] ?? '')
-      .update(['forward', service, owner, expiry, createHash('sha256').update(body).digest('hex')].join('\0'))
+      .update(
+        [
+          'forward',
+          service.service_name,
+          owner,
+          expiry,
+          createHash('sha256').update(body).digest('hex'),
+        ].join('\0'),
+      )
       .digest();
+
+  /** Anybody may write an entry into Consul; what is passed on are a caller's session and arguments. */
+  const isOurs = async ({ id, address, port }: Instance): Promise<boolean> => {
+    const key = `${id} ${address} ${port}`;
+    if (performance.now() - (proven.get(key) ?? Number.NEGATIVE_INFINITY) < PROOF_MS) return true;
+    const options = { keys, timeoutMs: CONNECT_TIMEOUT_MS, signal: closing.signal };
+    const fault = await requestProof({ service: service.name, id, address, port }, options);
+    if (proven.size >= PROVEN_MAX) proven.clear();
+    if (!fault) proven.set(key, performance.now());
+    return fault === undefined;
+  };
 
   return {
     isForwarded(request) {
@@ -78,12 +105,15 @@ export function createPeers({ consul, service, keys, self }: PeersOptions): Peer
       if (inbound.forwarded || owner === self()) return false;
       await look();
       const peer = instances.find(instance => ownerHash(instance.id) === owner);
-      if (!peer) return false;
+      if (!peer || !(await isOurs(peer))) return false;
       const body = bodyOf(inbound.request);
       const expiry = String(Date.now() + MARK_LIFETIME_MS);
       return passOn(peer, inbound, body, `${expiry}.${mark(owner, expiry, body).toString('base64url')}`);
     },
-    close: () => watch?.close(),
+    close() {
+      watch?.close();
+      closing.abort();
+    },
   };
 }
 

@@ -54,7 +54,7 @@ const WARN_FROM = 0.8;
 const GRACE_MS = 3_600_000;
 
 /**
- * Tool calls × cost by the limits in the caller's identity (DESIGN §6.2): rates per tool, each pattern of the policy
+ * Tool calls × cost by the limits in the caller's identity: rates per tool, each pattern of the policy
  * one budget, and quotas per UTC day or month.
  * @throws Error when quotas would be lost with this process
  */

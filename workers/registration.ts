@@ -48,8 +48,10 @@ export function createRegistration(options: RegistrationOptions): Registration {
 
   const synchronize = async () => {
     if (!registered) {
-      await consul.register(toConsul(options, meta));
-      registered = true;
+      const sent = meta;
+      await consul.register(toConsul(options, sent));
+      // More may have become known meanwhile.
+      registered = sent === meta;
       await consul.putDefinition(service.name, publicDefinition(service));
     }
     await consul.report(consulId(options), status, output);

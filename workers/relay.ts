@@ -2,6 +2,7 @@ import { toMeshError } from '../mesh/errors.ts';
 import type { RpcRequest } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
 import { type Admission, createAdmission } from './admission.ts';
+import type { CallTrace, TracedServer } from './call-trace.ts';
 import type { LoadMeter } from './load.ts';
 import type { WorkerMetrics } from './metrics.ts';
 import type { CallOptions } from './multiplexer.ts';
@@ -10,12 +11,15 @@ import { isSafe, Retries, type Revivable } from './retry.ts';
 export interface RelayOptions extends Omit<CallOptions, 'timeoutMs'> {
   /** Whose call it is, for fair shares of the queue. */
   principal: string;
+  /** Follows the call. */
+  trace?: CallTrace;
   /** Longest time the caller wants to wait; the registry's own bound still holds. */
   timeoutMs?: number;
 }
 
 /** A server to call: the shared one, or one of a session's or a call's own. */
-export interface Upstream extends Revivable {
+export interface Upstream extends Revivable, TracedServer {
+  readonly info: Revivable['info'];
   call(request: RpcRequest, options: CallOptions): Promise<string>;
 }
 
@@ -87,17 +91,24 @@ export class Relay {
   async #attempt(
     upstream: Upstream,
     request: RpcRequest,
-    { principal, ...options }: Omit<RelayOptions, 'timeoutMs'>,
+    { principal, trace, ...options }: Omit<RelayOptions, 'timeoutMs'>,
     deadline: number,
   ): Promise<string> {
     const left = () => Math.max(1, Math.round(deadline - performance.now()));
+    trace?.waits();
     const leave = await this.#enter(upstream, principal, left(), options.signal);
     const entered = performance.now();
     try {
-      const text = await upstream.call(request, { ...options, timeoutMs: left() });
+      const sent = trace?.enters(request, upstream) ?? request;
+      const text = await upstream.call(sent, { ...options, timeoutMs: left() });
+      trace?.leaves({ text });
       this.#parts.load.observe(performance.now() - entered);
       return text;
+    } catch (fault) {
+      trace?.leaves({ code: toMeshError(fault).code });
+      throw fault;
     } finally {
+      this.#parts.metrics.executed((performance.now() - entered) / 1000);
       leave();
     }
   }
@@ -109,10 +120,17 @@ export class Relay {
     signal?: AbortSignal,
   ): Promise<() => void> {
     this.#queued += 1;
+    const asked = performance.now();
+    let refused = false;
     try {
       return await this.#admissionTo(upstream).enter(principal, { timeoutMs, signal });
+    } catch (fault) {
+      // Whom a full queue turns away at once does not make the others' waiting shorter.
+      refused = toMeshError(fault).code === 'queue_full';
+      throw fault;
     } finally {
       this.#queued -= 1;
+      if (!refused) this.#parts.metrics.waited((performance.now() - asked) / 1000);
     }
   }
 

@@ -2,9 +2,10 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Era, RPC, SERVER_REQUESTS } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
 import { isObject, type RpcRequest, readMessage, textAt } from '../mesh/jsonrpc.ts';
+import type { Caller } from './caller.ts';
 import { NO_CLIENT } from './connection.ts';
 import type { Host } from './host.ts';
-import { ANONYMOUS } from './inbound.ts';
+import { findNameMismatch } from './modern/request.ts';
 import type { Upstream } from './relay.ts';
 import { readInputRequired, toLegacyResponse, toModernRequest } from './translate.ts';
 
@@ -14,12 +15,15 @@ const METHODS = new Set(SERVER_REQUESTS);
 /** Plain REST beside MCP: the answer's body is the result, or problem details (RFC 9457). */
 export function addRestRoutes(app: FastifyInstance, host: Host): void {
   const run = async (message: RpcRequest, reply: FastifyReply, timeoutMs?: number) => {
-    const options = { principal: ANONYMOUS, ...(timeoutMs === undefined ? {} : { timeoutMs }) };
-    const text = await withServer(host, async (server, era) => {
-      if (era === 'legacy') return host.relay.call(server, message, options);
+    const { caller, headers } = reply.request;
+    const mismatch = findNameMismatch(message, headers);
+    if (mismatch) throw new MeshError('invalid_request', { detail: mismatch.message });
+    const options = { caller, ...(timeoutMs === undefined ? {} : { timeoutMs }) };
+    const text = await withServer(host, caller, async (server, era) => {
+      if (era === 'legacy') return host.gate.call(server, message, options);
       return toLegacyResponse(
         message.method,
-        await host.relay.call(server, toModernRequest(message, NO_CLIENT), options),
+        await host.gate.call(server, toModernRequest(message, NO_CLIENT), options),
       );
     });
     return reply.type('application/json').send(resultOf(text));
@@ -39,9 +43,10 @@ export function addRestRoutes(app: FastifyInstance, host: Host): void {
 /** The caller's shared server, or one for this call alone where each client has its own. */
 async function withServer(
   host: Host,
+  { principal }: Caller,
   call: (server: Upstream, era: Era) => Promise<string>,
 ): Promise<string> {
-  const { server } = await host.tenants.of(ANONYMOUS);
+  const { server } = await host.tenants.of(principal);
   const era = server.info?.era ?? 'legacy';
   if (host.service.isolation !== 'session') return call(server, era);
   const lease = await host.pool.lease({ prefer: era, handlers: { onNotification: () => {} } });

@@ -34,6 +34,7 @@ export class Tenants {
   readonly primary: Tenant;
   readonly #options: TenantsOptions;
   readonly #guests = new Map<string, Guest>();
+  readonly #catalogs = new WeakMap<object, ToolCatalog>();
   readonly #sweeper: NodeJS.Timeout;
 
   constructor(options: TenantsOptions) {
@@ -53,6 +54,11 @@ export class Tenants {
     guest.lastUsed = Date.now();
     await guest.ready;
     return guest;
+  }
+
+  /** The tools of a tenant's server; undefined for any other server. */
+  catalogOf(server: object): ToolCatalog | undefined {
+    return this.#catalogs.get(server);
   }
 
   async stop(): Promise<void> {
@@ -95,6 +101,7 @@ export class Tenants {
     });
     const catalog = createToolCatalog(server);
     const subscriptions = createSubscriptions(server, log);
+    this.#catalogs.set(server, catalog);
     return { server, catalog, subscriptions };
   }
 

@@ -4,19 +4,28 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { createConsul } from '../mesh/consul.ts';
 import { createHostGuard } from '../mesh/host-guard.ts';
-import { instanceId, ownerHash } from '../mesh/names.ts';
+import { instanceId } from '../mesh/names.ts';
 import type { Service } from '../mesh/registry.ts';
 import type { WorkerSettings } from '../mesh/settings.ts';
 import { buildApp } from './app.ts';
 import { createHost, type Host } from './host.ts';
 import { createRegistration, type Registration } from './registration.ts';
+import type { ServerState } from './stdio-server.ts';
+import { createTracing } from './tracing.ts';
 import { type Traffic, watchTraffic } from './traffic.ts';
 
 export interface Worker {
   address: string;
   port: number;
-  /** Leaves Consul, answers what is in flight, ends the server. */
-  stop(): Promise<void>;
+  /** Its id in Consul. */
+  instance: string;
+  host: Host;
+  traffic: Traffic;
+  /**
+   * Leaves Consul, answers what is in flight, ends the server. `idleMs`: how long no request must have come before it
+   * closes its listener; default: as the settings say.
+   */
+  stop(idleMs?: number): Promise<void>;
 }
 
 interface WorkerOptions {
@@ -26,9 +35,14 @@ interface WorkerOptions {
   register: boolean;
   /** Default: a free port of the service's range, or any. */
   port?: number;
+  /** The MCP server's state has changed. */
+  onState?(state: ServerState, reason: string): void;
 }
 
 const DRAIN_POLL_MS = 50;
+/** Gateways wait 30 s longer than a call may take: this must not use that up. */
+const FIRST_START_MS = 10_000;
+const CALLS = /^\/(mcp|execute|tools)\b/;
 
 /**
  * Starts one worker: HTTP endpoint, MCP server, registration. Resolves once it listens; the server may still be
@@ -41,6 +55,7 @@ export async function startWorker({
   log,
   register,
   port,
+  onState,
 }: WorkerOptions): Promise<Worker> {
   const consul = register && settings.consul ? createConsul(settings.consul) : undefined;
   if (register && !consul) log.warn('CONSUL_HTTP_ADDR is not set: the worker runs without being registered');
@@ -50,14 +65,21 @@ export async function startWorker({
   let registration: Registration | undefined;
   let draining = false;
   let identity = '';
+  let listening = 0;
+  const keys = serviceKeys(settings, log);
+  const tried = Promise.withResolvers<void>();
+  const tracing = await createTracing(settings.tracing, describeWorker(service, settings), log);
   const host: Host = createHost({
     service,
     settings,
     log,
     consul,
-    keys: serviceKeys(settings, log),
-    owner: () => ownerHash(identity),
+    keys,
+    tracing,
+    instance: () => identity,
     onState(state, reason) {
+      onState?.(state, reason);
+      if (state !== 'starting') tried.resolve();
       if (state === 'ready') log.info({ server: host.server.info?.serverInfo }, 'server is ready');
       registration?.report(state, reason);
       if (state === 'ready' && registration) describeServer(host, registration, log);
@@ -71,9 +93,11 @@ export async function startWorker({
       origins: settings.allowedOrigins,
     }),
     isDraining: () => draining,
+    proof: { keys, instanceId: () => identity, address: () => address, port: () => listening },
   });
+  holdEarlyCalls(app, tried.promise);
   const traffic = watchTraffic(app.server);
-  const listening = await listen(app, address, port === undefined ? service.port_range : [port, port]);
+  listening = await listen(app, address, port === undefined ? service.port_range : [port, port]);
   identity = instanceId(service.name, settings.host, listening);
   log.info({ address, port: listening, instance: identity }, 'worker listens');
   if (consul) {
@@ -92,17 +116,45 @@ export async function startWorker({
   return {
     address,
     port: listening,
-    async stop() {
+    instance: identity,
+    host,
+    traffic,
+    async stop(idleMs = settings.drainIdleMs) {
       await registration?.stop();
       draining = true;
       host.endStreams();
       const deadline = Date.now() + settings.drainDeadlineMs;
-      await quiet(host, traffic, settings.drainIdleMs, deadline);
+      await quiet(host, traffic, idleMs, deadline);
       await closeConnections(app, traffic, deadline);
       await host.stop();
+      await tracing.close();
       consul?.close();
     },
   };
+}
+
+/** This program, as the OpenTelemetry conventions for resources name it. */
+function describeWorker({ name }: Service, { host }: WorkerSettings): Record<string, string> {
+  return {
+    'service.name': `mcp-mesh-worker-${name}`,
+    'service.namespace': 'mcp-mesh',
+    'service.instance.id': `${name}@${host}:${process.pid}`,
+  };
+}
+
+/**
+ * Has calls wait until the server is up, or has failed, for the first time: a worker that is back at its port before
+ * Consul missed it is still taken for passing, and Kong tries no other instance after an answer, whatever its status.
+ */
+function holdEarlyCalls(app: FastifyInstance, tried: Promise<void>): void {
+  let early = true;
+  const end = Promise.race([tried, delay(FIRST_START_MS, undefined, { ref: false })]).then(() => {
+    early = false;
+  });
+  app.addHook('preHandler', (request, _reply, done) => {
+    if (early && CALLS.test(request.url)) void end.then(() => done());
+    else done();
+  });
 }
 
 /** Waits until gateways have stopped sending and what they sent is answered, or until the deadline. */
@@ -125,10 +177,13 @@ async function closeConnections(app: FastifyInstance, traffic: Traffic, deadline
 /** A reachable worker would run its tools for anybody who can connect. */
 function requireSafeAddress(address: string, settings: WorkerSettings): void {
   const loopback = address === '::1' || address.startsWith('127.') || address === 'localhost';
-  if (loopback || settings.allowUnauthenticated) return;
+  const authenticated = settings.identityPublicKeys.length > 0 && settings.serviceKeys.length > 0;
+  if (loopback || authenticated || settings.allowUnauthenticated) return;
   throw new Error(
-    `${address} is reachable from other machines and calls are not authenticated: advertise a loopback address ` +
-      '(MESH_ADVERTISE_ADDRESS=127.0.0.1), or set MESH_ALLOW_UNAUTHENTICATED=true on a network that you trust',
+    `${address} is reachable from other machines and calls are not authenticated: give this worker its keys ` +
+      '(MESH_IDENTITY_PUBLIC_KEYS and MESH_SERVICE_KEYS; `node cli/mesh.ts keys init` makes them), advertise a ' +
+      'loopback address (MESH_ADVERTISE_ADDRESS=127.0.0.1), or set MESH_ALLOW_UNAUTHENTICATED=true on a network ' +
+      'that you trust',
   );
 }
 

@@ -29,6 +29,8 @@ export interface GatewayOptions {
   pluginServer: PluginServerOptions;
   /** Kong's lua_socket_read_timeout: how long a phase waits for the plugin server. */
   pluginTimeoutMs?: number;
+  /** Kong's upstream_keepalive_idle_timeout; default: that of kong.conf. */
+  upstreamIdleMs?: number;
   /** Default: stderr, from `notice` up. */
   log?: Log;
 }
@@ -54,7 +56,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const pluginServer = new PluginServer(options.pluginServer, log);
   const rpc = new PluginRpc(pluginServer.socket, options.pluginTimeoutMs ?? PLUGIN_TIMEOUT_MS);
   try {
-    const gateway = new Runtime(services, info, rpc, log);
+    const gateway = new Runtime(services, info, rpc, log, options.upstreamIdleMs);
     await pluginServer.ready();
     await gateway.startInstances();
     let closing: Promise<void> | undefined;
@@ -92,7 +94,7 @@ class Runtime {
   readonly #logging = new Set<Promise<void>>();
   readonly #server: Server;
 
-  constructor(services: Service[], info: PluginInfo, rpc: PluginRpc, log: Log) {
+  constructor(services: Service[], info: PluginInfo, rpc: PluginRpc, log: Log, upstreamIdleMs?: number) {
     this.#services = services;
     this.#log = log;
     this.#lua = new Lua<Exchange>({
@@ -101,7 +103,7 @@ class Runtime {
         exchange.fault = `[${exchange.plugin}] ${exchange.phase}: ${name} is unknown to the gateway stand-in`;
       },
     });
-    this.#proxy = new UpstreamProxy(this.#lua, log);
+    this.#proxy = new UpstreamProxy(this.#lua, log, upstreamIdleMs);
     const pdk = new PluginPdk(this.#lua, log);
     const onPhase = (phase: 'access' | 'log', calls: number): void => {
       if (this.pdkCalls[phase].push(calls) > COUNTED_PHASES) this.pdkCalls[phase].shift();

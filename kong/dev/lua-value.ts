@@ -23,7 +23,7 @@ const MAX_INT = 2 ** 31;
 
 /**
  * The value at `index` as JavaScript. Tables become arrays when their keys are 1..n, else objects: the empty table is
- * `[]` and one with holes is an object, as Kong's MessagePack sends them (kong.md §2). Functions stay references.
+ * `[]` and one with holes is an object, as Kong's MessagePack sends them (measured on Kong 3.9.3). Functions stay references.
  * Throws for userdata and threads, and for a table that contains itself.
  */
 export function toJs(L: LuaState, index: number, depth = 0): LuaValue {

@@ -80,7 +80,7 @@ const serviceFunctions: Record<string, PdkFunction> = {
   'kong.service.set_target': ({ balancer }, host, port) => {
     balancer.host = string(host, 'host');
     balancer.port = integer(port, 'port', 0, 65_535);
-    // Frozen without its port until somebody empties the variable (kong.md §4).
+    // Frozen without its port until somebody empties the variable (measured on Kong 3.9.3).
     balancer.upstreamHost = balancer.host;
     return [];
   },

@@ -17,7 +17,7 @@ export interface PluginServerOptions {
   env?: Record<string, string>;
 }
 
-/** Kong restarts a dead plugin server at most once a second (kong.md §1). */
+/** Kong restarts a dead plugin server at most once a second (measured on Kong 3.9.3). */
 const RESTART_MS = 1000;
 const START_MS = 10_000;
 const STOP_MS = 3000;

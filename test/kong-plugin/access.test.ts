@@ -1,14 +1,18 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { decide } from '../../kong-plugin/access.ts';
+import { createAuthenticator } from '../../kong-plugin/authenticate.ts';
 import { createBalancer } from '../../kong-plugin/balancer/balancer.ts';
 import type { Discovery, KnownService } from '../../kong-plugin/discovery.ts';
 import { Ejection } from '../../kong-plugin/ejection.ts';
 import type { AnswerDecision, RouteDecision } from '../../kong-plugin/handoff.ts';
 import { readRequest } from '../../kong-plugin/handoff.ts';
+import { createLimits } from '../../kong-plugin/limits.ts';
 import { readOutcome } from '../../kong-plugin/log.ts';
+import { parseAccessPolicy } from '../../mesh/access-policy.ts';
 import type { Instance } from '../../mesh/consul.ts';
 import { createHostGuard } from '../../mesh/host-guard.ts';
+import { createLimitStore } from '../../mesh/limit-store.ts';
 import { writeLoadReport } from '../../mesh/load-report.ts';
 import { ownerHash } from '../../mesh/names.ts';
 
@@ -28,6 +32,9 @@ function instance(port: number, status: Instance['status'] = 'passing', reason =
   };
 }
 
+/** Everybody may do everything. */
+const OPEN = 'version: 1\nanonymous: all\nroles: { all: { allow: [{ service: "*" }] } }';
+
 function gatewayOf(...instances: Instance[]) {
   const definition = { load_balancer: 'ROUND_ROBIN', timeout_ms: 60_000, tool_timeouts: { slow: 300_000 } };
   const service: KnownService = { name: 'a', definition, instances };
@@ -35,15 +42,30 @@ function gatewayOf(...instances: Instance[]) {
     ready: () => Promise.resolve(),
     find: name => (name === 'a' ? service : undefined),
     list: () => [service],
+    age: () => 0,
     close: () => {},
   };
   const balancer = createBalancer();
   const refuseHost = createHostGuard({ hosts: [], origins: [], localNames: true });
-  return (path: string, { method = 'POST', headers = {} as Record<string, string> } = {}) =>
-    decide(
-      { method, path, query: '', clientIp: '', headers: { host: 'localhost:10010', ...headers } },
-      { discovery, balancer, ejection: new Ejection(), refuseHost },
-    );
+  const policy = () => parseAccessPolicy(OPEN, { path: 'access.yaml' }).policy;
+  const parts = {
+    discovery,
+    balancer,
+    ejection: new Ejection(),
+    refuseHost,
+    policy,
+    authenticator: createAuthenticator({ policy, kongConsumers: false, log: () => {} }),
+    limits: createLimits({ store: createLimitStore({ log: () => {} }) }),
+    meshApi: { handle: () => assert.fail('not asked') },
+    sign: undefined,
+    audit: undefined,
+    publicUrl: undefined,
+    metrics: { denied: () => {} },
+  };
+  return (path: string, { method = 'POST', headers: given = {} as Record<string, string> } = {}) => {
+    const headers = { host: 'localhost:10010', ...given };
+    return decide({ method, path, query: '', clientIp: '', headers, allHeaders: headers, body: '' }, parts);
+  };
 }
 
 test('a call goes to the passing instances, each first in its turn, three at most', async () => {

@@ -25,7 +25,11 @@ async function startMesh(t: TestContext): Promise<Gateway> {
   });
   await ready(worker);
   const command = [process.execPath, fromRoot('kong-plugin/server.cjs'), '--plugins-directory', plugins];
-  const env = { PATH: process.env.PATH ?? '', CONSUL_HTTP_ADDR: consul.url };
+  const env = {
+    PATH: process.env.PATH ?? '',
+    CONSUL_HTTP_ADDR: consul.url,
+    MESH_ACCESS_POLICY: fromRoot('config/access.yaml'),
+  };
   const gateway = await startGateway({
     configPath: fromRoot('kong/kong.yml'),
     pluginServer: { command, env },

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { WELL_KNOWN } from '../../kong-plugin/resource-metadata.ts';
 import { parseRoute } from '../../kong-plugin/route.ts';
 import type { MeshError } from '../../mesh/errors.ts';
 
@@ -26,8 +27,15 @@ describe('a path is either known or answered with what there is', () => {
     { path: '/api/v1/mcp/github/tools/a/b', want: 'unknown_path' },
     { path: '/api/v1/mcp/github/execute/x', want: 'unknown_path' },
     { path: '/api/v1/mcpx/github', want: 'unknown_path' },
-    { path: '/api/v1/mesh/v2/register', want: 'unknown_path' },
+    { path: '/api/v1/mesh/v2/register', want: { to: 'mesh' } },
+    { path: '/api/v1/meshx', want: 'unknown_path' },
     { path: '/', want: 'unknown_path' },
+    { method: 'GET', path: WELL_KNOWN, want: { to: 'metadata', service: undefined } },
+    { method: 'GET', path: `${WELL_KNOWN}/api/v1/mcp`, want: { to: 'metadata', service: undefined } },
+    { method: 'GET', path: `${WELL_KNOWN}/api/v1/mcp/github`, want: { to: 'metadata', service: 'github' } },
+    { method: 'GET', path: `${WELL_KNOWN}/api/v1/mcp/github/tools`, want: 'unknown_path' },
+    { method: 'GET', path: `${WELL_KNOWN}x`, want: 'unknown_path' },
+    { path: `${WELL_KNOWN}/api/v1/mcp/github`, want: 'method_not_allowed' },
     { path: '/api/v1/mcp/GitHub', want: 'unknown_service' },
     { path: '/api/v1/mcp/../x', want: 'unknown_service' },
     { path: '/api/v1/mcp//execute', want: 'unknown_service' },

@@ -327,7 +327,7 @@ describe('a tool may run twice if its own annotations say so', () => {
     const metrics = createWorkerMetrics({ service: service.name, server, inFlight, queued });
     const load = createLoadMeter({
       memoryLimitMb: 1024,
-      serverPid: () => server.pid,
+      serverBytes: () => 0,
       inFlight,
       queueDepth: queued,
       breakerOpen: () => server.breakerOpen,

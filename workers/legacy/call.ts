@@ -10,8 +10,10 @@ import {
   textAt,
 } from '../../mesh/jsonrpc.ts';
 import { RpcError } from '../../mesh/rpc-error.ts';
+import type { Caller } from '../caller.ts';
 import type { ServerInfo } from '../connection.ts';
-import type { Relay, RelayOptions, Upstream } from '../relay.ts';
+import type { Gate, GateOptions } from '../gate.ts';
+import type { Upstream } from '../relay.ts';
 import type { McpReply } from '../reply.ts';
 import type { Subscriptions } from '../subscriptions.ts';
 import { type InputRequest, readInputRequired, toLegacyResponse, toModernRequest } from '../translate.ts';
@@ -27,19 +29,25 @@ export interface LegacyUpstream {
   busyLogging(): boolean;
 }
 
+/** Whose request it is, and where its answer goes. */
+interface LegacyCall {
+  session: ClientSession;
+  caller: Caller;
+  out: McpReply;
+  /** The client cancelled it. */
+  signal: AbortSignal;
+}
+
 /** A server may ask this often within one call. */
 const ROUNDS_MAX = 20;
 
 /** A legacy client's request on a server of either era; resolves with the response's text. @throws MeshError, RpcError */
 export async function callForLegacy(
-  relay: Relay,
+  gate: Gate,
   target: LegacyUpstream,
   message: RpcRequest,
-  session: ClientSession,
-  out: McpReply,
-  signal: AbortSignal,
+  { session, caller, out, signal }: LegacyCall,
 ): Promise<string> {
-  const { principal } = session.claims;
   const token = progressTokenOf(message);
   const onNotification = (notification: RpcNotification) => {
     if (!isWanted(notification, session)) return;
@@ -47,15 +55,16 @@ export async function callForLegacy(
     if (!out.send(text) && notification.method !== 'notifications/progress') session.tell(text);
   };
   if (target.info.era === 'legacy') {
-    const options: RelayOptions = { principal, signal, onNotification };
+    const options: GateOptions = { caller, signal, onNotification };
     if (target.exclusive) options.onRequest = (asked, withdrawn) => session.ask(asked, withdrawn, out.send);
-    return relay.call(target.upstream, message, options);
+    return gate.call(target.upstream, message, options);
   }
   const logLevel = target.busyLogging() ? undefined : session.logLevel;
   let request = toModernRequest(message, session.claims, logLevel);
   for (let round = 0; round < ROUNDS_MAX; round += 1) {
-    const text = await relay.call(target.upstream, request, {
-      principal,
+    const text = await gate.call(target.upstream, request, {
+      caller,
+      continued: round > 0,
       signal,
       onNotification,
       wantsLogs: logLevel !== undefined,

@@ -12,7 +12,9 @@ import {
 import { HEADERS } from '../../mesh/names.ts';
 import { RpcError } from '../../mesh/rpc-error.ts';
 import { accepts } from '../accept.ts';
+import type { Caller } from '../caller.ts';
 import { type EventStream, openEventStream } from '../event-stream.ts';
+import { isGranted } from '../guard.ts';
 import type { Host } from '../host.ts';
 import type { Inbound } from '../inbound.ts';
 import { createMcpReply, type McpReply } from '../reply.ts';
@@ -25,6 +27,7 @@ import { answerLocally } from './local.ts';
 /** The only revision with batches. */
 const BATCH_VERSION = '2025-03-26';
 const RESUMABLE_SINCE = '2025-11-25';
+const UPDATED = 'notifications/resources/updated';
 
 /** Streamable HTTP for clients of 2024-11-05 to 2025-11-25. */
 export class LegacyRoute {
@@ -41,9 +44,9 @@ export class LegacyRoute {
 
   /** @throws MeshError */
   async post(message: RpcMessage, inbound: Inbound): Promise<FastifyReply> {
-    const { reply, principal } = inbound;
+    const { reply, caller } = inbound;
     if (message.kind === 'request' && message.method === 'initialize') {
-      const { text, token } = await initialize(this.#host, message, principal);
+      const { text, token } = await initialize(this.#host, message, caller.principal);
       return reply.header(HEADERS.session, token).type('application/json').send(text);
     }
     const holder = message.kind === 'response' ? ClientSession.askedBy(message) : this.#holder(inbound);
@@ -68,7 +71,7 @@ export class LegacyRoute {
     if (requests.length === 0) return reply.code(202).send();
     const out = this.#replyTo(session, 'null', inbound);
     const texts = requests.map(message =>
-      this.#respond(message, session, out).catch(fault =>
+      this.#respond(message, session, inbound.caller, out).catch(fault =>
         fault instanceof RpcError
           ? fault.toText(message.idText)
           : errorText(message.idText, toMeshError(fault), request.id),
@@ -91,7 +94,7 @@ export class LegacyRoute {
     if (typeof last === 'string' && this.#host.streams.resume(last, session.claims.id, open)) return reply;
     // Subscribed to before the stream is open: what changes once the client has its answer is told.
     const { subscriptions } = await this.#host.tenants.of(session.claims.principal);
-    this.#listen(session, open(), subscriptions);
+    this.#listen(session, open(), subscriptions, inbound.caller);
     return reply;
   }
 
@@ -110,14 +113,14 @@ export class LegacyRoute {
   }
 
   /** The worker that has the session's server, when it is another one. */
-  #holder({ request, principal }: Inbound): string | undefined {
+  #holder({ request, caller }: Inbound): string | undefined {
     const token = request.headers[HEADERS.session];
     if (!this.#own || typeof token !== 'string') return undefined;
-    const claims = this.#host.tokens.read(token, principal);
+    const claims = this.#host.tokens.read(token, caller.principal);
     return claims && !this.#host.pool.get(claims.id) ? token.split('.', 1)[0] : undefined;
   }
 
-  #requireSession({ request, principal }: Inbound): ClientSession {
+  #requireSession({ request, caller }: Inbound): ClientSession {
     const version = request.headers[HEADERS.protocolVersion];
     if (version !== undefined && !LEGACY_VERSIONS.includes(String(version))) {
       const detail = `MCP-Protocol-Version ${String(version)} is not served; use one of ${LEGACY_VERSIONS.join(', ')}`;
@@ -127,7 +130,7 @@ export class LegacyRoute {
     if (typeof token !== 'string') {
       throw new MeshError('invalid_request', { detail: 'Mcp-Session-Id is missing; initialize first' });
     }
-    const claims = this.#host.tokens.read(token, principal);
+    const claims = this.#host.tokens.read(token, caller.principal);
     const session = claims && this.#host.sessions.of(claims);
     if (session && (!this.#own || this.#host.pool.get(session.claims.id))) return session;
     throw new MeshError('unknown_session', { detail: 'initialize again, without Mcp-Session-Id' });
@@ -153,7 +156,7 @@ export class LegacyRoute {
   async #answer(message: RpcRequest, session: ClientSession, inbound: Inbound): Promise<FastifyReply> {
     const out = this.#replyTo(session, message.idText, inbound);
     try {
-      out.finish(await this.#respond(message, session, out));
+      out.finish(await this.#respond(message, session, inbound.caller, out));
     } catch (fault) {
       const error = fault instanceof RpcError ? fault : toMeshError(fault);
       inbound.request.log.warn({ err: error, method: message.method }, 'call failed');
@@ -163,15 +166,23 @@ export class LegacyRoute {
   }
 
   /** The response's text. @throws MeshError, RpcError */
-  async #respond(message: RpcRequest, session: ClientSession, out: McpReply): Promise<string> {
+  async #respond(
+    message: RpcRequest,
+    session: ClientSession,
+    caller: Caller,
+    out: McpReply,
+  ): Promise<string> {
     const target = await this.#upstreamOf(session);
+    // Not all of them come to the gate.
+    this.#host.gate.check(message, caller);
     const local = answerLocally(message, session, target);
     if (local !== undefined) return local;
     const key = `${session.claims.id}:${message.idText}`;
     const aborter = new AbortController();
     this.#cancellable.set(key, aborter);
     try {
-      return await callForLegacy(this.#host.relay, target, message, session, out, aborter.signal);
+      const call = { session, caller, out, signal: aborter.signal };
+      return await callForLegacy(this.#host.gate, target, message, call);
     } finally {
       if (this.#cancellable.get(key) === aborter) this.#cancellable.delete(key);
     }
@@ -201,9 +212,10 @@ export class LegacyRoute {
     }
   }
 
-  #listen(session: ClientSession, stream: EventStream, subscriptions: Subscriptions): void {
-    session.listen(stream);
+  #listen(session: ClientSession, stream: EventStream, subscriptions: Subscriptions, caller: Caller): void {
+    const mayRead = (uri: string) => isGranted(caller.grants, 'resources', uri);
     // What a session's own server says comes to its session by itself.
+    session.listen(this.#own ? withoutUpdates(stream, mayRead) : stream);
     if (this.#own) return;
     const remove = subscriptions.add({
       filter: () => ({
@@ -212,6 +224,7 @@ export class LegacyRoute {
         resourcesListChanged: true,
         resourceSubscriptions: [...session.subscriptions],
       }),
+      mayRead,
       tell: text => stream.send(text),
     });
     stream.onClose(remove);
@@ -220,4 +233,22 @@ export class LegacyRoute {
 
 function badBatch(detail: string): MeshError {
   return new MeshError('invalid_request', { detail });
+}
+
+/** The stream without updates of resources that its client may not read. */
+function withoutUpdates(stream: EventStream, mayRead: (uri: string) => boolean): EventStream {
+  const isMeant = (text: string) => {
+    if (!text.includes(UPDATED)) return true;
+    const { method, params } = JSON.parse(text) as { method?: unknown; params?: { uri?: unknown } };
+    return method !== UPDATED || mayRead(String(params?.uri));
+  };
+  return {
+    ...stream,
+    get open() {
+      return stream.open;
+    },
+    send(text, id) {
+      if (isMeant(text)) stream.send(text, id);
+    },
+  };
 }

@@ -20,6 +20,16 @@ export class SessionStore {
     this.#sweeper = setInterval(() => this.#sweep(), SWEEP_MS).unref();
   }
 
+  /** Sessions that it knows now. */
+  get size(): number {
+    return this.#active.size;
+  }
+
+  /** Standing streams of theirs. */
+  get streams(): number {
+    return this.#active.values().reduce((sum, { listening }) => sum + Number(listening), 0);
+  }
+
   /** undefined when the session was ended. */
   of(claims: SessionClaims): ClientSession | undefined {
     if (this.#ended.has(claims.id)) return undefined;

@@ -2,6 +2,7 @@ import { isLogWanted, META, MULTI_ROUND } from '../../mesh/eras.ts';
 import { MeshError } from '../../mesh/errors.ts';
 import { changeObject, objectText } from '../../mesh/json-text.ts';
 import { progressTokenOf, type RpcNotification, type RpcRequest, resultText } from '../../mesh/jsonrpc.ts';
+import type { Caller } from '../caller.ts';
 import { type ClientProfile, NO_CLIENT, type ServerInfo } from '../connection.ts';
 import type { Host } from '../host.ts';
 import { restoreToken } from '../legacy/call.ts';
@@ -16,7 +17,7 @@ export interface ModernCall {
   message: RpcRequest;
   client: ModernClient;
   tenant: Tenant;
-  principal: string;
+  caller: Caller;
   info: ServerInfo;
   out: McpReply;
   /** The client has closed the connection, which is how it cancels. */
@@ -39,25 +40,25 @@ export function callForModern(host: Host, call: ModernCall): Promise<string> {
   return parkable ? roundOnLegacy(host, call) : relayToLegacy(host, call);
 }
 
-function relayToModern({ relay }: Host, call: ModernCall): Promise<string> {
+function relayToModern({ gate }: Host, call: ModernCall): Promise<string> {
   const { message, client, gone } = call;
   const { server } = call.tenant;
   // Logs name no request: a second call that asks for them could not be told from the first.
   const wantsLogs = client.logLevel !== undefined && !server.logging;
   const remove = (key: string) => key === META.logLevel && !wantsLogs;
   const request = { ...message, text: changeObject(message.text, ['params', '_meta'], { remove }) };
-  return relay.call(server, request, {
-    principal: call.principal,
+  return gate.call(server, request, {
+    caller: call.caller,
     signal: gone,
     onNotification: notifierOf(call),
     wantsLogs,
   });
 }
 
-async function relayToLegacy({ relay }: Host, call: ModernCall): Promise<string> {
+async function relayToLegacy({ gate }: Host, call: ModernCall): Promise<string> {
   const { message, info, tenant, gone } = call;
-  const text = await relay.call(tenant.server, toLegacyRequest(message), {
-    principal: call.principal,
+  const text = await gate.call(tenant.server, toLegacyRequest(message), {
+    caller: call.caller,
     signal: gone,
     onNotification: notifierOf(call),
   });
@@ -66,12 +67,12 @@ async function relayToLegacy({ relay }: Host, call: ModernCall): Promise<string>
 
 /** One round of a call that may ask its client: a new call, or one that waited for the answers. */
 async function roundOnLegacy(host: Host, call: ModernCall): Promise<string> {
-  const { message, client, principal, info, gone } = call;
+  const { message, client, caller, info, gone } = call;
   const { requestState } = message.params;
   const current = { onNotification: notifierOf(call), capabilities: client.capabilities };
   let parked: Parked;
   if (typeof requestState === 'string') {
-    parked = host.parking.resume(requestState, message, principal);
+    parked = host.parking.resume(requestState, message, caller.principal);
     parked.continue(current, message);
   } else {
     parked = await startOnLegacy(host, call, current);
@@ -93,7 +94,7 @@ async function roundOnLegacy(host: Host, call: ModernCall): Promise<string> {
   const result = objectText([
     ['resultType', '"input_required"'],
     ['inputRequests', round.questions],
-    ['requestState', JSON.stringify(host.parking.park(parked, message, principal))],
+    ['requestState', JSON.stringify(host.parking.park(parked, message, caller.principal))],
     ['_meta', JSON.stringify({ [META.serverInfo]: info.serverInfo })],
   ]);
   return resultText(message.idText, result);
@@ -101,8 +102,8 @@ async function roundOnLegacy(host: Host, call: ModernCall): Promise<string> {
 
 /** On a server of its own for as long as the call lasts: so whatever that server asks is asked by this call. */
 async function startOnLegacy(
-  { pool, relay }: Host,
-  { message, tenant, principal }: ModernCall,
+  { pool, gate }: Host,
+  { message, tenant, caller }: ModernCall,
   current: {
     onNotification(notification: RpcNotification): void;
     capabilities: ModernClient['capabilities'];
@@ -115,8 +116,8 @@ async function startOnLegacy(
   });
   const ended = new AbortController();
   const parked = new Parked({ ...current, abort: () => ended.abort() });
-  const response = relay.call(lease.connection, toLegacyRequest(message), {
-    principal,
+  const response = gate.call(lease.connection, toLegacyRequest(message), {
+    caller,
     signal: ended.signal,
     onNotification: notification => parked.notification(notification),
     onRequest: (asked, withdrawn) => parked.question(asked, withdrawn),

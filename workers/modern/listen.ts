@@ -2,9 +2,17 @@ import { META } from '../../mesh/eras.ts';
 import { MeshError } from '../../mesh/errors.ts';
 import { changeObject } from '../../mesh/json-text.ts';
 import { isObject, notificationText, type RpcRequest, resultText } from '../../mesh/jsonrpc.ts';
+import type { Caller } from '../caller.ts';
+import { isGranted } from '../guard.ts';
 import type { Host } from '../host.ts';
 import type { McpReply } from '../reply.ts';
 import type { Filter, Subscriptions } from '../subscriptions.ts';
+
+interface Listener {
+  caller: Caller;
+  out: McpReply;
+  closed: AbortSignal;
+}
 
 /**
  * `subscriptions/listen` (2026-07-28): a stream of the changes that the client asked for, until it closes it.
@@ -14,10 +22,10 @@ export function listen(
   { listens }: Host,
   subscriptions: Subscriptions,
   message: RpcRequest,
-  out: McpReply,
-  closed: AbortSignal,
+  { caller, out, closed }: Listener,
 ): void {
-  const filter = subscriptions.honoured(readFilter(message.params.notifications));
+  const mayRead = (uri: string) => isGranted(caller.grants, 'resources', uri);
+  const filter = subscriptions.honoured(granted(readFilter(message.params.notifications), mayRead));
   const set = { [META.subscriptionId]: message.idText };
   const send = (text: string) => out.send(changeObject(text, ['params', '_meta'], { set }));
   const acknowledged = notificationText('notifications/subscriptions/acknowledged', {
@@ -25,7 +33,7 @@ export function listen(
   });
   if (!send(acknowledged))
     throw new MeshError('not_acceptable', { detail: 'Accept must list text/event-stream' });
-  const remove = subscriptions.add({ filter: () => filter, tell: send });
+  const remove = subscriptions.add({ filter: () => filter, mayRead, tell: send });
   const end = () => {
     remove();
     listens.delete(end);
@@ -33,6 +41,14 @@ export function listen(
   };
   listens.add(end);
   closed.addEventListener('abort', end, { once: true });
+}
+
+/** What the caller may not read is not listened to, like what the server cannot tell. */
+function granted(
+  { resourceSubscriptions: uris, ...filter }: Filter,
+  mayRead: (uri: string) => boolean,
+): Filter {
+  return uris ? { ...filter, resourceSubscriptions: uris.filter(mayRead) } : filter;
 }
 
 /** From our side a listen ends with a result, which says that no more will come. */

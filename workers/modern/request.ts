@@ -58,6 +58,21 @@ export function readModernRequest(request: RpcRequest, headers: IncomingHttpHead
   return { capabilities, ...(logLevel === undefined ? {} : { logLevel }) };
 }
 
+/**
+ * What a request of another kind says of itself in these headers and its body does not: a proxy on the way may have
+ * gone by them. undefined: nothing, as is usual, or the same.
+ */
+export function findNameMismatch(request: RpcRequest, headers: IncomingHttpHeaders): RpcError | undefined {
+  try {
+    compare('Mcp-Method', headers['mcp-method'], request.method);
+    if (headers['mcp-name'] !== undefined) checkName(request, headers['mcp-name']);
+    return undefined;
+  } catch (fault) {
+    if (fault instanceof RpcError) return fault;
+    throw fault;
+  }
+}
+
 /** Checks the headers that mirror arguments of a tool. @throws RpcError -32020 */
 export async function checkParamHeaders(
   request: RpcRequest,

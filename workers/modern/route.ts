@@ -54,10 +54,10 @@ export class ModernRoute {
   }
 
   async #answer(message: RpcRequest, inbound: Inbound, out: McpReply, gone: AbortSignal): Promise<void> {
-    const { request, principal } = inbound;
+    const { request, caller } = inbound;
     const client = readModernRequest(message, request.headers);
     const { tenants } = this.#host;
-    const tenant = await tenants.of(principal);
+    const tenant = await tenants.of(caller.principal);
     await checkParamHeaders(message, request.headers, tenant.catalog);
     if (REMOVED.has(message.method)) {
       throw new RpcError(404, RPC.methodNotFound, `${message.method} is not a method of ${MODERN_VERSION}`);
@@ -69,14 +69,14 @@ export class ModernRoute {
       return;
     }
     if (message.method === 'subscriptions/listen') {
-      listen(this.#host, tenant.subscriptions, message, out, gone);
+      listen(this.#host, tenant.subscriptions, message, { caller, out, closed: gone });
       return;
     }
     if (await this.#passOn(message, inbound, info)) {
       out.release();
       return;
     }
-    const text = await callForModern(this.#host, { message, client, tenant, principal, info, out, gone });
+    const text = await callForModern(this.#host, { message, client, tenant, caller, info, out, gone });
     out.finish(text, STATUS_OF.get(errorOf(text)?.code ?? 0));
   }
 
@@ -85,7 +85,7 @@ export class ModernRoute {
     const { requestState: state } = params;
     if (typeof state !== 'string' || info.era === 'modern' || this.#host.service.isolation !== 'session')
       return false;
-    return this.#host.peers.forward(this.#host.parking.ownerOf(state, inbound.principal), inbound);
+    return this.#host.peers.forward(this.#host.parking.ownerOf(state, inbound.caller.principal), inbound);
   }
 }
 

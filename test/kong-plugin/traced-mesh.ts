@@ -1,0 +1,112 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { startConsul } from '../../kong/dev/consul.ts';
+import { startGateway } from '../../kong/dev/gateway.ts';
+import { buildPlugin } from '../../kong-plugin/build.ts';
+import { adHocService } from '../../mesh/registry.ts';
+import { workerSettings } from '../../mesh/settings.ts';
+import { startWorker, type Worker } from '../../workers/worker.ts';
+import { closedPort } from '../kong/gateway-helpers.ts';
+import { silentLog } from '../workers/helpers.ts';
+import { tracingTo, WIRETAP } from '../workers/tracing-helpers.ts';
+
+export interface TracedMesh {
+  /** Executes a tool through the gateway. */
+  execute(
+    body: object,
+    headers?: Record<string, string>,
+  ): Promise<{ status: number; callId: string; json: Answer }>;
+  /** Base URL of the gateway. */
+  url: string;
+  workers: Worker[];
+  /** Of the gateway's metrics. */
+  metricsUrl: string;
+  audit: { gateway: string; workers: string };
+}
+
+type Answer = { content: { text: string }[] } & Record<string, unknown>;
+
+interface Options {
+  /** Where the gateway's and the workers' spans go. */
+  spans?: { gateway?: string; workers?: string };
+  instances?: number;
+}
+
+const fromRoot = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+
+/** The real plugin in the real plugin server, behind the gateway stand-in, with workers of a server that tells what it got. */
+export async function startTracedMesh(
+  t: TestContext,
+  { spans = {}, instances = 1 }: Options = {},
+): Promise<TracedMesh> {
+  const folder = mkdtempSync(join(tmpdir(), 'mesh-traced-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const plugins = mkdtempSync(join(tmpdir(), 'mesh-plugin-'));
+  t.after(() => rmSync(plugins, { recursive: true, force: true }));
+  await buildPlugin(join(plugins, 'mcp-mesh.cjs'));
+  const consul = await startConsul();
+  t.after(consul.close);
+  const audit = { gateway: join(folder, 'gateway-%p.jsonl'), workers: join(folder, 'workers.jsonl') };
+  const workers: Worker[] = [];
+  for (let i = 0; i < instances; i += 1) {
+    const worker = await startWorker({
+      service: adHocService({ name: 'wiretap', command: process.execPath, args: [WIRETAP] }),
+      settings: {
+        ...workerSettings({}),
+        consul: { url: consul.url },
+        advertiseAddress: '127.0.0.1',
+        drainIdleMs: 0,
+        drainDeadlineMs: 2000,
+        audit: { path: audit.workers, withArguments: false },
+        tracing: spans.workers === undefined ? undefined : tracingTo(spans.workers),
+      },
+      log: silentLog,
+      register: true,
+    });
+    t.after(() => worker.stop());
+    workers.push(worker);
+  }
+  const metricsPort = await closedPort();
+  const gateway = await startGateway({
+    configPath: fromRoot('kong/kong.yml'),
+    pluginServer: {
+      command: [process.execPath, fromRoot('kong-plugin/server.cjs'), '--plugins-directory', plugins],
+      env: {
+        PATH: process.env.PATH ?? '',
+        CONSUL_HTTP_ADDR: consul.url,
+        MESH_ACCESS_POLICY: fromRoot('config/access.yaml'),
+        MESH_GATEWAY_METRICS_PORT: String(metricsPort),
+        MESH_AUDIT_LOG: audit.gateway,
+        ...(spans.gateway === undefined
+          ? {}
+          : { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: spans.gateway, OTEL_BSP_SCHEDULE_DELAY: '20' }),
+      },
+    },
+  });
+  t.after(gateway.close);
+  const execute: TracedMesh['execute'] = async (body, headers = {}) => {
+    const response = await fetch(`${gateway.url}/api/v1/mcp/wiretap/execute`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: JSON.stringify(body),
+    });
+    const callId = response.headers.get('x-request-id') ?? '';
+    return { status: response.status, callId, json: (await response.json()) as Answer };
+  };
+  await untilAllServe(gateway.url, instances);
+  const metricsUrl = `http://127.0.0.1:${metricsPort}`;
+  return { execute, url: gateway.url, workers, metricsUrl, audit };
+}
+
+async function untilAllServe(url: string, instances: number): Promise<void> {
+  for (;;) {
+    const response = await fetch(`${url}/api/v1/mcp/wiretap/status`);
+    const status = (await response.json()) as { healthy?: number };
+    if (status.healthy === instances) return;
+    await pause(100);
+  }
+}

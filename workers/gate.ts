@@ -1,0 +1,152 @@
+import { createHash } from 'node:crypto';
+import type { AuditLog } from '../mesh/audit-log.ts';
+import { MeshError, toMeshError } from '../mesh/errors.ts';
+import { changeObject } from '../mesh/json-text.ts';
+import { type RpcRequest, textAt } from '../mesh/jsonrpc.ts';
+import type { Service } from '../mesh/registry.ts';
+import type { Tracing } from './call-trace.ts';
+import type { Caller } from './caller.ts';
+import { requireGrant, showGranted } from './guard.ts';
+import type { WorkerMetrics } from './metrics.ts';
+import type { Quota, QuotaUse } from './quota.ts';
+import type { Relay, RelayOptions, Upstream } from './relay.ts';
+
+export interface GateOptions extends Omit<RelayOptions, 'principal' | 'trace'> {
+  caller: Caller;
+  /** A further round of a call that was let in: it counts as one, and was looked at. */
+  continued?: boolean;
+}
+
+interface GateParts {
+  service: Service;
+  relay: Relay;
+  quota: Quota;
+  audit: AuditLog | undefined;
+  metrics: Pick<WorkerMetrics, 'called'>;
+  /** Whether a server lists a tool, as far as is known now. */
+  isListed(upstream: Upstream, tool: string): boolean;
+  tracing: Pick<Tracing, 'begin'>;
+  /** Id of this instance, for the audit log. */
+  instance(): string;
+  /** Whether arguments go into the audit log as they are, and not only as a hash. */
+  auditArguments: boolean;
+}
+
+/** `_meta` key of a tool's result, for callers near the end of their quota. */
+const QUOTA_META = 'mcp-mesh/quota';
+
+/** Where every call is let in, whichever route it came by: what the caller may use, and how often; and who used what. */
+export class Gate {
+  readonly #parts: GateParts;
+
+  constructor(parts: GateParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Refuses what the caller may not ask for, and writes that down: for requests that may be answered without a server.
+   * @throws MeshError `forbidden`, `invalid_request`
+   */
+  check(request: RpcRequest, caller: Caller): void {
+    try {
+      requireGrant(request, caller);
+    } catch (fault) {
+      this.#record(request, caller, { outcome: toMeshError(fault).code, bytes: 0, latency_ms: 0 });
+      throw fault;
+    }
+  }
+
+  /** Carries one request to a server and resolves with the text of its response. @throws MeshError */
+  async call(upstream: Upstream, request: RpcRequest, options: GateOptions): Promise<string> {
+    const { caller, continued, ...rest } = options;
+    const started = performance.now();
+    const trace = this.#parts.tracing.begin(request, caller);
+    let use: QuotaUse | undefined;
+    let text: string | undefined;
+    let error: MeshError | undefined;
+    try {
+      requireGrant(request, caller);
+      use = continued ? undefined : await this.#charge(request, caller);
+      text = await this.#deliver(upstream, request, caller, { ...rest, trace });
+      return withQuota(showGranted(request.method, text, caller.grants), use);
+    } catch (fault) {
+      error = toMeshError(fault);
+      throw fault;
+    } finally {
+      const ms = performance.now() - started;
+      const bytes = text === undefined ? 0 : Buffer.byteLength(text);
+      trace.ends(error ? { code: error.code } : { text: text ?? '' });
+      const outcome = error?.code ?? 'ok';
+      this.#record(request, caller, { outcome, bytes, latency_ms: Math.round(ms), ...trace.account() });
+      this.#parts.metrics.called(request, {
+        text,
+        error: error?.code,
+        seconds: ms / 1000,
+        continued: continued === true,
+        units: use && error?.delivered !== 'no' ? this.#costOf(request) : 0,
+        nearEnd: use?.warning !== undefined,
+        isListed: tool => this.#parts.isListed(upstream, tool),
+      });
+    }
+  }
+
+  #costOf({ params: { name } }: RpcRequest): number {
+    const { costs } = this.#parts.service;
+    return (typeof name === 'string' && Object.hasOwn(costs, name) ? costs[name] : undefined) ?? 1;
+  }
+
+  async #charge(request: RpcRequest, caller: Caller): Promise<QuotaUse | undefined> {
+    const charged = chargeOf(request, caller, this.#parts.service.name);
+    return charged && this.#parts.quota.charge(charged);
+  }
+
+  /** What never reached the server costs nothing. */
+  async #deliver(
+    upstream: Upstream,
+    request: RpcRequest,
+    caller: Caller,
+    options: Omit<RelayOptions, 'principal'>,
+  ): Promise<string> {
+    const { relay, quota, service } = this.#parts;
+    try {
+      return await relay.call(upstream, request, { ...options, principal: caller.principal });
+    } catch (fault) {
+      const charged = chargeOf(request, caller, service.name);
+      if (charged && fault instanceof MeshError && fault.delivered === 'no') await quota.refund(charged);
+      throw fault;
+    }
+  }
+
+  #record(request: RpcRequest, { principal, callId }: Caller, result: object): void {
+    const { audit, service, instance, auditArguments } = this.#parts;
+    if (!audit) return;
+    const { name, uri } = request.params;
+    const text = textAt(request.text, ['params', 'arguments']);
+    audit.write({
+      time: new Date().toISOString(),
+      event: 'execution',
+      call_id: callId,
+      principal,
+      service: service.name,
+      instance: instance(),
+      method: request.method,
+      ...(typeof name === 'string' ? { name } : {}),
+      ...(typeof uri === 'string' ? { uri } : {}),
+      ...(text === undefined ? {} : { arguments_sha256: createHash('sha256').update(text).digest('hex') }),
+      ...(text !== undefined && auditArguments ? { arguments: text } : {}),
+      ...result,
+    });
+  }
+}
+
+/** Only calls of tools count, and only those of callers with such limits. */
+function chargeOf({ method, params }: RpcRequest, { principal, limits }: Caller, service: string) {
+  if (method !== 'tools/call' || typeof params.name !== 'string') return undefined;
+  if (!limits.quota && !limits.toolRates) return undefined;
+  return { principal, service, tool: params.name, limits };
+}
+
+function withQuota(text: string, use: QuotaUse | undefined): string {
+  if (use?.warning === undefined || textAt(text, ['result']) === undefined) return text;
+  return changeObject(text, ['result', '_meta'], { set: { [QUOTA_META]: JSON.stringify(use) } });
+}
