@@ -48,12 +48,12 @@ export async function until(holds: () => boolean | Promise<boolean>): Promise<vo
   }
 }
 
-/** Current value of a metric without labels of its own. */
+/** Current value of a metric, of all its series together. */
 export async function metric(url: string, name: string): Promise<number> {
   const text = await (await fetch(`${url}/metrics`)).text();
-  const value = new RegExp(`^mcp_mesh_worker_${name}(?:\\{[^}]*\\})? (\\S+)$`, 'm').exec(text)?.[1];
-  if (value === undefined) throw new Error(`no metric ${name} in:\n${text}`);
-  return Number(value);
+  const series = [...text.matchAll(new RegExp(`^mcp_mesh_worker_${name}(?:\\{[^}]*\\})? (\\S+)$`, 'gm'))];
+  if (series.length === 0) throw new Error(`no metric ${name} in:\n${text}`);
+  return series.reduce((sum, [, value]) => sum + Number(value), 0);
 }
 
 export async function untilReady(url: string): Promise<void> {
