@@ -33,28 +33,32 @@ const breaker = z.strictObject({
 });
 
 const retry = z.strictObject({
-  attempts: positive.max(10).default(3).describe('Tries in all, only where a repeat is safe (later).'),
-  base_ms: milliseconds.default(100).describe('First wait; doubles with jitter (later).'),
-  max_ms: milliseconds.default(2000).describe('Longest wait (later).'),
+  attempts: positive.max(10).default(3).describe('Tries in all, only where a repeat is safe; 1 = no repeat.'),
+  base_ms: milliseconds.default(100).describe('First wait, up to; doubles with each try.'),
+  max_ms: milliseconds.default(2000).describe('Longest wait, unless the server needs longer to start.'),
 });
 
 const limits = z.strictObject({
-  memory_mb: positive.default(1024).describe('Memory of the server and its children (later).'),
-  open_files: positive.default(1024).describe('Open files (later).'),
-  processes: positive.default(64).describe('Processes in its group (later).'),
+  memory_mb: positive
+    .default(1024)
+    .describe('Memory of the server and its children; beyond it they are ended and started again.'),
+  open_files: positive.default(1024).describe('Open files of each process.'),
+  processes: positive
+    .default(64)
+    .describe('Processes of the server; beyond it they are ended and started again.'),
   request_bytes: positive.default(8_388_608).describe('Largest request body; beyond it 413.'),
   line_bytes: positive.default(16_777_216).describe('Longest line from the server; a longer one is dropped.'),
   batch: positive.default(20).describe('Messages in a 2025-03-26 batch.'),
 });
 
 const recycle = z.strictObject({
-  max_calls: z
+  max_calls: z.int().min(0).default(0).describe('Calls after which the server is replaced; 0 = never.'),
+  max_age_s: z.int().min(0).default(0).describe('Age in seconds, up to a tenth less; 0 = never.'),
+  max_rss_mb: z
     .int()
     .min(0)
     .default(0)
-    .describe('Calls after which the server is replaced; 0 = never (later).'),
-  max_age_s: z.int().min(0).default(0).describe('Age in seconds (later).'),
-  max_rss_mb: z.int().min(0).default(0).describe('Memory in MB (later).'),
+    .describe('Memory in MB, looked at from its second minute on; 0 = never.'),
 });
 
 const pool = z.strictObject({
@@ -81,9 +85,9 @@ const tunable = {
   concurrency: positive.default(256).describe('Calls inside the server at once.'),
   queue: z.int().min(0).default(1024).describe('Calls waiting beyond that; then 503 queue_full.'),
   timeout_ms: milliseconds.default(60_000).describe('Longest time for one call.'),
-  retry: retry.prefault({}).describe('Repeats of safe calls (later).'),
+  retry: retry.prefault({}).describe('Repeats of safe calls.'),
   limits: limits.prefault({}).describe('Bounds of one worker.'),
-  recycle: recycle.prefault({}).describe('When the server is replaced (later).'),
+  recycle: recycle.prefault({}).describe('When a shared server is replaced, without failing a call.'),
   validate_arguments: z.boolean().default(false).describe('Check arguments before the call (later).'),
   traffic_percent: z
     .number()

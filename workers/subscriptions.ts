@@ -16,6 +16,8 @@ export interface Filter {
 
 export interface Subscriber {
   filter(): Filter;
+  /** An update may name a part of what is followed, and that part may be out of its reach. */
+  mayRead(uri: string): boolean;
   /** The notification as the server wrote it, without its own subscription id. */
   tell(text: string): void;
 }
@@ -63,7 +65,7 @@ export function createSubscriptions(server: Source, log: Logger): Subscriptions 
       const filter = subscriber.filter();
       const wanted = change
         ? filter[change] === true
-        : method === UPDATED && follows(filter, String(params.uri));
+        : method === UPDATED && follows(filter, String(params.uri)) && subscriber.mayRead(String(params.uri));
       if (wanted) subscriber.tell(bare);
     }
   };

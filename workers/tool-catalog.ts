@@ -22,6 +22,8 @@ export interface ToolCatalog {
    * there yet is asked for, but not waited for.
    */
   isRepeatable(tool: string): boolean;
+  /** Whether the server lists a tool, as far as is known now, as `isRepeatable`. */
+  has(tool: string): boolean;
   /** Hash of all tools with their schemas: instances with equal hashes offer the same. */
   hash(): Promise<string>;
   /** The server said that its tools have changed, or is another process. */
@@ -79,6 +81,10 @@ export function createToolCatalog(server: Asks): ToolCatalog {
     isRepeatable(tool) {
       void tools().catch(() => {});
       return current?.repeatable.has(tool) ?? false;
+    },
+    has(tool) {
+      void tools().catch(() => {});
+      return (current ?? last)?.headers.has(tool) ?? false;
     },
     hash: async () => (await tools()).hash,
     invalidate() {
