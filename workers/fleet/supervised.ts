@@ -28,7 +28,8 @@ export function meetSupervisor(): Supervisor {
     if (message.type === 'start') start.resolve(message);
     // Before it listens there is nothing to drain.
     else if (message.type === 'stop') stop ? stop(message.idleMs) : process.exit(0);
-    else if (message.type === 'logs') tell({ type: 'logs', id: message.id, lines: stderrOf(worker) });
+    else if (message.type === 'logs')
+      tell({ type: 'logs', id: message.id, lines: worker?.host.server.stderrTail() });
   });
   return {
     start: start.promise,
@@ -60,10 +61,4 @@ function loadOf({ host, traffic }: Worker): Extract<Report, { type: 'load' }>['l
     breakerOpen,
     childRestarts: host.server.restarts,
   };
-}
-
-/** Undefined as long as the server does not offer it. */
-function stderrOf(worker: Worker | undefined): string[] | undefined {
-  const server: object = worker?.host.server ?? {};
-  return 'stderrTail' in server ? (server.stderrTail as string[]) : undefined;
 }

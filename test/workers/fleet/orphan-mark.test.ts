@@ -30,7 +30,9 @@ test('no mark, or anything but a whole one, is never an orphan, whoever is said 
   for (const mark of [undefined, '', '::', ':4711:99']) {
     assert.equal(isOrphanMark(mark, '', dead), false, `${mark} of a mesh without an id`);
   }
-  assert.equal(isOrphanMark(`${MESH}:4711:99:more`, MESH, dead), false);
+  for (const mark of [`${MESH}:4711:99:more`, `x${MESH}:4711:99`, `${MESH}:4711:99\n`]) {
+    assert.equal(isOrphanMark(mark, MESH, dead), false, JSON.stringify(mark));
+  }
 });
 
 test('a supervisor is asked for by pid and start time, as its own mark has them', () => {
