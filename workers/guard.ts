@@ -43,6 +43,7 @@ const HARMLESS = new Set([
 
 /** Members that grants and limits go by, of a request, of its `params` and of a completion's `ref`. */
 const JUDGED = new Set(['jsonrpc', 'id', 'method', 'params', 'name', 'uri', 'ref', 'type', 'arguments']);
+const INVISIBLE = /[\p{C}\p{Z}]/gu;
 /** Denials in their folded spelling; grants come from the identity, which is shared by the calls of half a minute. */
 const denials = new WeakMap<Grants, Grants>();
 
@@ -105,8 +106,9 @@ function isUnrestricted({ allow, deny }: Grants): boolean {
 }
 
 /**
- * Go's own JSON parser takes `Name` for `name` and `paramſ` for `params`, the last of them; others take the first of two
- * equal members. Equal ones of the request and its params were refused when it was read.
+ * Go's JSON parsers take `Name`, `name\0` and, in `paramſ`, another letter for a member of the request, the last of them
+ * (CVE-2026-27896, GHSA-q382-vc8q-7jhj); others take the first of two equal ones. Equal ones of the request and its
+ * params were refused when it was read.
  */
 function refuseAmbiguity({ text, method, params }: RpcRequest): void {
   const inParams = memberAt(text, ['params']);
@@ -115,8 +117,9 @@ function refuseAmbiguity({ text, method, params }: RpcRequest): void {
   const keys = [...membersOf(text), ...(inParams ? membersOf(text, inParams.start) : [])].map(
     ({ key }) => key,
   );
-  const other = [...keys, ...ref].find(key => !JUDGED.has(key) && JUDGED.has(fold(key)));
-  if (other !== undefined) throw invalid(`member "${other}" must be written "${fold(other)}"`);
+  const other = [...keys, ...ref].find(key => !JUDGED.has(key) && JUDGED.has(meantBy(key)));
+  if (other !== undefined)
+    throw invalid(`member ${JSON.stringify(other)} must be written "${meantBy(other)}"`);
   if (new Set(ref).size < ref.length) throw invalid('a member stands twice in "ref"');
   if (method === 'tools/call' && typeof params.name !== 'string') throw invalid('"name" must be a string');
 }
@@ -129,6 +132,10 @@ function foldedDenials(grants: Grants): Grants {
   const folded = { allow: [{}], deny: grants.deny.map(foldAll) };
   denials.set(grants, folded);
   return folded;
+}
+
+function meantBy(key: string): string {
+  return fold(key).replace(INVISIBLE, '');
 }
 
 function fold(text: string): string {

@@ -103,6 +103,48 @@ describe('what the caller sends of himself', () => {
   });
 });
 
+test('no spelling of a path leads to a worker’s own routes, or to another service', async () => {
+  const rests = [
+    '/../metrics',
+    '/tools/../metrics',
+    '/tools/%2e%2e/metrics',
+    '/tools/..%2fmetrics',
+    '/tools/..',
+    '/tools/%2e%2e',
+    '/tools/x%2f..%2f..%2fmetrics',
+    '/tools//metrics',
+    '//metrics',
+    '/tools/x;/../../metrics',
+    '/tools/x%3f/../metrics',
+    '/tools/x%23y',
+    '/tools/x\\..\\metrics',
+    '/tools/%00',
+    '/./metrics',
+    '/proof?nonce=nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn',
+    '/health',
+    '/tools/x?/../../metrics',
+  ];
+  const starts = [
+    '/api/v1/mcp/shop',
+    '/api/v1/mcp/elsewhere/../shop',
+    '/api/v1/mcp/%73hop',
+    '/api/v1/mcp/./shop',
+  ];
+  const before = shop.calls().length;
+  for (const start of starts) {
+    for (const method of ['GET', 'POST'])
+      for (const rest of rests) await ask({ method, path: `${start}${rest}` });
+  }
+  const passed = shop.calls().slice(before);
+  assert.ok(passed.length > 0);
+  for (const request of passed) {
+    const [line = ''] = request.split('\r\n', 1);
+    assert.match(line, /^(GET|POST) \/(mcp|execute|tools|tools\/[^/\\?]*)(\?\S*)? HTTP\/1\.1$/, line);
+    assert.doesNotMatch(line, /^\S+ \/tools\/\.\.?($|[?/ ])/, line);
+    assert.equal(claimsOf(/^x-mesh-identity: (.*)$/im.exec(request)?.[1] ?? '').svc, 'shop');
+  }
+});
+
 describe('DNS rebinding', () => {
   for (const headers of [
     { host: 'evil.example' },

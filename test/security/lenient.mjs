@@ -1,6 +1,6 @@
 // A stdio MCP server that takes every name for the thing it may have meant, as the most forgiving of servers would:
 // what it runs is what a caller can reach. It answers with the name of what it ran. ERA: "legacy" (default) | "modern".
-// LINES: file that gets each line it reads, so that a test can say that nothing reached it.
+// LINES: file that gets each line it reads, so that a test can say that nothing reached it. DESCRIPTION: of its tools.
 import { appendFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
@@ -16,6 +16,7 @@ const capabilities = {
   resources: { listChanged: true, subscribe: true },
   completions: {},
 };
+const description = process.env.DESCRIPTION;
 const serverInfo = { name: 'lenient', version: '1.0.0' };
 const send = message => process.stdout.write(`${JSON.stringify({ jsonrpc: '2.0', ...message })}\n`);
 
@@ -67,7 +68,9 @@ const handlers = {
     ttlMs: 0,
     cacheScope: 'private',
   }),
-  'tools/list': () => ({ tools: TOOLS.map(name => ({ name, inputSchema: { type: 'object' } })) }),
+  'tools/list': () => ({
+    tools: TOOLS.map(name => ({ name, description, inputSchema: { type: 'object' } })),
+  }),
   'tools/call': params => ranText(find(TOOLS, meant(member(params, 'name')))),
   'prompts/list': () => ({ prompts: PROMPTS.map(name => ({ name })) }),
   'prompts/get': params => ({

@@ -7,6 +7,15 @@ import { adHocService } from '../../mesh/registry.ts';
 import { INITIALIZE, ready, startTestWorker, type TestWorker } from '../workers/helpers.ts';
 import { type Json, MODERN_META, SEED } from '../workers/hostile/helpers.ts';
 import { identityOf, makeKeys, policyOf, workerKeys } from './keys.ts';
+import {
+  jsonSpellings,
+  PROMPTS,
+  pathSpellings,
+  RESOURCES,
+  spellings,
+  TEMPLATES,
+  TOOLS,
+} from './spellings.ts';
 
 /**
  * For every role the set listed is the set callable, however a name is written. The server is as lenient as any: what it
@@ -15,11 +24,7 @@ import { identityOf, makeKeys, policyOf, workerKeys } from './keys.ts';
 
 const LENIENT = fileURLToPath(new URL('./lenient.mjs', import.meta.url));
 const SERVICE = 'lenient';
-const RUNS = 4;
-const TOOLS = ['get_public', 'get_secret', 'delete_all', 'überprüfen', 'a/b', '100%', 'constructor'];
-const PROMPTS = ['sum_up', 'sum_up_secret'];
-const RESOURCES = ['file:///pub/a.txt', 'file:///secret/key', 'note://one'];
-const TEMPLATES = ['file:///pub/{name}', 'file:///secret/{name}'];
+const RUNS = 3;
 const keys = makeKeys();
 
 type Identity = Record<string, string>;
@@ -32,6 +37,20 @@ interface Ask {
   params: string;
 }
 
+const CLIMBING = [
+  'file:///pub/../secret/key',
+  'file:///pub/%2e%2e/secret/key',
+  'file:///pub/..%2fsecret%2fkey',
+];
+const LISTS: Ask[] = ['tools/list', 'prompts/list', 'resources/list', 'resources/templates/list'].map(
+  method => ({
+    method,
+    params: '{}',
+  }),
+);
+
+const MEMBERS = { tools: 'name', prompts: 'name', resources: 'uri', resourceTemplates: 'uriTemplate' };
+const KINDS: Record<string, string> = { resourceTemplates: 'resources' };
 const patterns = (names: string[], more: string[]) =>
   fc.uniqueArray(fc.constantFrom(...names, ...more), { minLength: 1, maxLength: 2 });
 const rule = fc.oneof(
@@ -174,13 +193,6 @@ async function overRest(worker: TestWorker, identity: Identity, turn: number) {
   };
 }
 
-const LISTS: Ask[] = ['tools/list', 'prompts/list', 'resources/list', 'resources/templates/list'].map(
-  method => ({
-    method,
-    params: '{}',
-  }),
-);
-
 /** Each name in each spelling, in each request that is about one. */
 function calls(turn: number): Ask[] {
   const about = (method: string, names: string[], params: (json: string) => string): Ask[] =>
@@ -202,12 +214,6 @@ function calls(turn: number): Ask[] {
   ];
 }
 
-const CLIMBING = [
-  'file:///pub/../secret/key',
-  'file:///pub/%2e%2e/secret/key',
-  'file:///pub/..%2fsecret%2fkey',
-];
-
 /** What two parsers may read as two requests; as text where it is no request for us. */
 function ambiguous(): (Ask | string)[] {
   return TOOLS.flatMap(name => {
@@ -217,12 +223,11 @@ function ambiguous(): (Ask | string)[] {
       { method: 'tools/call', params: `{"Name":${json}}` },
       { method: 'tools/call', params: `{"NAME":${json},"name":"get_public"}` },
       { method: 'tools/call', params: `{"name":"get_public","n\\u0061me":${json}}` },
-      { method: 'tools/list', params: `{},"Method":"tools/call","Params":{"name":${json}}` },
       `{"jsonrpc":"2.0","id":1,"method":"tools/list","Method":"tools/call","params":{"name":${json}}}`,
       `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_public"},"param\\u017f":{"name":${json}}}`,
       `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":${json}},"params":{"name":"get_public"}}`,
     ];
-  }).filter(ask => typeof ask === 'string' || !ask.params.startsWith('{},'));
+  });
 }
 
 /** The first, and a share of the others. */
@@ -233,62 +238,6 @@ function some<T>(all: T[], turn: number): T[] {
 function completion(ref: string): string {
   return `{"ref":${ref},"argument":{"name":"x","value":""}}`;
 }
-
-/** JSON texts of a name, its own first. */
-function jsonSpellings(name: string): string[] {
-  const escaped = [...name]
-    .map(letter => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`)
-    .join('');
-  const json = JSON.stringify(name);
-  return [
-    ...spellings(name).map(text => JSON.stringify(text)),
-    `"${escaped}"`,
-    `[${json}]`,
-    `[[${json}],"get_public"]`,
-    `{"name":${json}}`,
-    '7',
-    'null',
-    'true',
-  ];
-}
-
-function spellings(name: string): string[] {
-  const wide = name.replace(/[a-z]/g, letter => String.fromCharCode(letter.charCodeAt(0) + 0xfee0));
-  return [
-    name,
-    name.toUpperCase(),
-    name.replace(/[a-z]/, letter => letter.toUpperCase()),
-    name.normalize('NFD'),
-    wide,
-    name.replace('s', 'ſ'),
-    name.replace('k', 'K'),
-    `${name} `,
-    ` ${name}`,
-    `${name}\t`,
-    `${name}\u00a0`,
-    `\u3000${name}`,
-    name.replace(/[a-z](?=[^a-z]*$)/, letter => `%${letter.charCodeAt(0).toString(16)}`),
-    name.replace(/[a-z](?=[^a-z]*$)/, letter => `%${letter.toUpperCase().charCodeAt(0).toString(16)}`),
-    `${name}?x`,
-    `${name}#x`,
-    name.replace(/\/(?=[^/]*$)/, '//'),
-    name.replace(/\/(?=[^/]*$)/, '/./'),
-  ];
-}
-
-function pathSpellings(name: string): string[] {
-  const all = [...Buffer.from(name)].map(byte => `%${byte.toString(16).padStart(2, '0')}`).join('');
-  return [
-    ...spellings(name).map(encodeURIComponent),
-    all,
-    all.toUpperCase(),
-    encodeURIComponent(all),
-    `${all}%20`,
-    `${all}%00`,
-  ];
-}
-
-const MEMBERS = { tools: 'name', prompts: 'name', resources: 'uri', resourceTemplates: 'uriTemplate' };
 
 function listedIn(answers: Json[]): Names {
   return new Set(
@@ -301,8 +250,6 @@ function listedIn(answers: Json[]): Names {
     ),
   );
 }
-
-const KINDS: Record<string, string> = { resourceTemplates: 'resources' };
 
 /** By what the server says that it ran. */
 function reachedIn(answers: Json[]): Names {

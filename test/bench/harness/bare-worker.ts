@@ -6,21 +6,26 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { SCRIPTED } from '../../workers/helpers.ts';
 
-/** A worker process without Consul, with the scripted server, that is called directly. */
+/** A worker process without Consul, with the scripted server, that is called directly; its counting can be switched. */
 export interface BareWorker {
+  /** Switches counting off or on. */
+  count(counts: boolean): Promise<void>;
   /** Keeps so many calls of `echo` under way for `ms`; resolves with their number and the worker's CPU time in ms. */
   run(inFlight: number, ms: number): Promise<{ calls: number; cpuMs: number }>;
+  /** Processor time that it has used, in ms. */
+  cpuMs(): number;
   /** Reads `/metrics`; resolves with its length. */
   scrape(): Promise<number>;
   stop(): Promise<void>;
 }
 
 const MAIN = join(import.meta.dirname, '../../../workers/main.ts');
+const SWITCHED = join(import.meta.dirname, 'switched-metrics.mjs');
 const BODY = JSON.stringify({ command: 'echo', params: { text: 'x'.repeat(100) } });
 
-/** `flags` go to Node. Resolves when the server answers. */
-export async function startBareWorker(flags: readonly string[]): Promise<BareWorker> {
-  const args = [...flags, MAIN, '--no-register', '--', process.execPath, SCRIPTED];
+/** Resolves when the server answers. */
+export async function startBareWorker(): Promise<BareWorker> {
+  const args = ['--import', SWITCHED, MAIN, '--no-register', '--', process.execPath, SCRIPTED];
   const { PATH = '', HOME = '' } = process.env;
   const child = spawn(process.execPath, args, {
     env: { PATH, HOME, MESH_ADVERTISE_ADDRESS: '127.0.0.1' },
@@ -31,6 +36,11 @@ export async function startBareWorker(flags: readonly string[]): Promise<BareWor
   const url = `http://127.0.0.1:${port}`;
   while (!(await fetch(`${url}/health`)).ok) await new Promise(resolve => setTimeout(resolve, 50));
   return {
+    async count(counts) {
+      const switched = once(child, 'message');
+      child.send({ counts });
+      await switched;
+    },
     async run(inFlight, ms) {
       const before = cpuMs(child.pid ?? 0);
       const until = performance.now() + ms;
@@ -41,6 +51,7 @@ export async function startBareWorker(flags: readonly string[]): Promise<BareWor
       await Promise.all(Array.from({ length: inFlight }, caller));
       return { calls, cpuMs: cpuMs(child.pid ?? 0) - before };
     },
+    cpuMs: () => cpuMs(child.pid ?? 0),
     scrape: async () => (await (await fetch(`${url}/metrics`)).text()).length,
     async stop() {
       agent.destroy();
