@@ -119,6 +119,8 @@ async function routeCall(
   parts: AccessParts,
 ): Promise<RouteDecision> {
   const { request, callId } = visit;
+  // The caller may choose the call id, and send a hundred calls under one.
+  const lease = randomUUID();
   const readMs = longestCall(service) + READ_MARGIN_MS;
   // A stream stands for as long as its client lives; it is no request under way.
   const limits = isListening(request, route) ? withoutPlaces(permissions.limits) : permissions.limits;
@@ -126,7 +128,7 @@ async function routeCall(
     principal,
     service: service.name,
     limits,
-    callId,
+    callId: lease,
     ttlMs: readMs,
   });
   try {
@@ -134,7 +136,7 @@ async function routeCall(
     const onChoice = (choice: ChoiceMade) => {
       if (parts.decisions) visit.choice = weigh(choice, parts, Date.now());
     };
-    const call = { id: callId, request, route, key, ttlMs: readMs, onChoice };
+    const call = { id: lease, request, route, key, ttlMs: readMs, onChoice };
     const chosen = chooseInstances(service, call, parts);
     const traced = parts.tracing?.begin(request);
     visit.traceId = traced?.traceId ?? callersTrace(request)?.traceId;
@@ -147,6 +149,7 @@ async function routeCall(
       timeouts: [CONNECT_TIMEOUT_MS, WRITE_TIMEOUT_MS, readMs],
       record: {
         call_id: callId,
+        lease,
         service: service.name,
         instances: chosen.map(({ id }) => id),
         ...(traced ? { trace: traced.record } : {}),
@@ -155,7 +158,7 @@ async function routeCall(
     };
   } catch (fault) {
     // Only a routed call has a log event with a record.
-    parts.limits.leave(callId);
+    parts.limits.leave(lease);
     throw fault;
   }
 }

@@ -35,6 +35,7 @@ const OWN_BREAKER = 'its own breaker is open: the MCP server failed too often in
 
 /** Everything that outlives a request, wired; one for the process. */
 export function createGateway(settings: GatewaySettings): Gateway {
+  if (settings.rootKeys.length === 0) warn('MESH_ROOT_KEYS is not set: every instance in Consul is believed');
   const balancer = createBalancer();
   const ejection = new Ejection({
     onChange(instance, state, reason) {
@@ -91,14 +92,14 @@ export function learn(outcome: Outcome, gateway: Gateway): void {
   metrics.observe(outcome);
   decisions.complete(outcome);
   tracing?.end(outcome);
-  const { callId, tries, report, answeredMs } = outcome;
-  balancer.release(callId);
-  limits.leave(callId);
+  const { lease, tries, report, answeredMs } = outcome;
+  balancer.release(lease);
+  limits.leave(lease);
   for (const { instance, result, reason } of tries) {
-    if (result === 'answered' && report?.breakerOpen) ejection.trip(callId, instance, OWN_BREAKER);
-    else if (result !== 'unknown') ejection.learn(callId, instance, result === 'failed' ? reason : undefined);
+    if (result === 'answered' && report?.breakerOpen) ejection.trip(lease, instance, OWN_BREAKER);
+    else if (result !== 'unknown') ejection.learn(lease, instance, result === 'failed' ? reason : undefined);
   }
-  ejection.release(callId);
+  ejection.release(lease);
   const answeredBy = tries.at(-1)?.instance;
   if (answeredBy === undefined || answeredMs === undefined) return;
   balancer.learn(answeredBy, { latencyMs: outcome.status >= 500 ? undefined : answeredMs, report });

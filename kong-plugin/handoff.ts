@@ -48,6 +48,8 @@ export type Decision = AnswerDecision | RouteDecision;
 
 export interface CallRecord {
   call_id: string;
+  /** What the call holds until the log phase, under an id of the gateway's own. */
+  lease: string;
   service: string;
   /** Instance ids in the order of the decision's targets. */
   instances: string[];

@@ -5,6 +5,8 @@ import type { SpanRecord } from './handoff.ts';
 /** How one request through the gateway ended. */
 export interface Outcome {
   callId: string;
+  /** Of what the call held meanwhile. */
+  lease: string;
   service: string;
   /** What the client got. */
   status: number;
@@ -50,11 +52,17 @@ const CLIENT_CLOSED = 499;
 export function readOutcome(serialized: string): Outcome | undefined {
   const log: unknown = JSON.parse(serialized);
   if (!isObject(log) || !isObject(log.mesh) || !isObject(log.mesh.record)) return undefined;
-  const { call_id, service, instances, decision, trace } = log.mesh.record;
-  if (typeof call_id !== 'string' || typeof service !== 'string' || !Array.isArray(instances))
+  const { call_id, lease, service, instances, decision, trace } = log.mesh.record;
+  if (
+    typeof call_id !== 'string' ||
+    typeof lease !== 'string' ||
+    typeof service !== 'string' ||
+    !Array.isArray(instances)
+  )
     return undefined;
   return {
     callId: call_id,
+    lease,
     service,
     status: numberAt(log.response, 'status'),
     tries: readTries(log, instances.map(String)),

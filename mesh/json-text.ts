@@ -19,6 +19,7 @@ export interface Edit {
   json: string;
 }
 
+const OTHER_LINE_END = /[\u0085\u2028\u2029]/;
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 
@@ -117,6 +118,18 @@ export function objectText(members: Iterable<readonly [key: string, json: string
 /** The text on one line: a raw line break in valid JSON is only ever white space between tokens. */
 export function onOneLine(text: string): string {
   return text.includes('\n') || text.includes('\r') ? text.replace(/[\r\n]+/g, ' ') : text;
+}
+
+/**
+ * The text without what ends a line for some readers (Node's readline, Python's splitlines) and not for JSON, where it
+ * only stands inside strings, and an escape is the same.
+ */
+export function forLineReaders(text: string): string {
+  if (!OTHER_LINE_END.test(text)) return text;
+  return text.replace(
+    /[\u0085\u2028\u2029]/g,
+    end => `\\u${end.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
 
 function skipBlank(text: string, at: number): number {

@@ -1,6 +1,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { forLineReaders } from '../mesh/json-text.ts';
 import type { Service } from '../mesh/registry.ts';
 import { type ChildCgroup, cgroupBase, createCgroup } from './child/cgroup.ts';
 import { type ChildEnvironment, createEnvironment } from './child/environment.ts';
@@ -106,7 +107,7 @@ export class Child {
         stdin.uncork();
       });
     }
-    stdin.write(`${line}\n`);
+    stdin.write(`${forLineReaders(line)}\n`);
     return true;
   }
 

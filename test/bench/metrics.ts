@@ -76,6 +76,7 @@ function timeOutcomes(): number {
     for (let i = 0; i < count; i += 1) {
       metrics.observe({
         callId: 'c',
+        lease: 'l',
         service: 'github',
         status: i % 10 === 0 ? 502 : 200,
         tries: [{ instance: `i${i % 8}`, result: 'answered', reason: '' }],

@@ -87,7 +87,9 @@ test('a routed call carries what Kong and the log phase need', async () => {
   assert.equal(decision.path, '/execute');
   assert.deepEqual(decision.headers, { 'x-request-id': 'call-12345' });
   assert.deepEqual(decision.timeouts, [2000, 60_000, 330_000]);
-  assert.deepEqual(decision.record, { call_id: 'call-12345', service: 'a', instances: ['mcp-a-host-1'] });
+  const { lease, ...record } = decision.record;
+  assert.deepEqual(record, { call_id: 'call-12345', service: 'a', instances: ['mcp-a-host-1'] });
+  assert.notEqual(lease, 'call-12345');
   assert.equal(decision.failure.type, 'application/problem+json');
   assert.equal(JSON.parse(decision.failure.body).delivered, 'unknown');
 });
@@ -268,7 +270,7 @@ test('what Lua left is read with its looseness taken out', () => {
 
 const LOG = {
   mesh: {
-    record: { call_id: 'c', service: 'a', instances: ['i1', 'i2', 'i3'] },
+    record: { call_id: 'c', lease: 'l', service: 'a', instances: ['i1', 'i2', 'i3'] },
     load: writeLoadReport({
       cpu: 0.5,
       memory: 0.25,
@@ -287,6 +289,7 @@ const LOG = {
 test('the log tells who was tried', () => {
   const want = {
     callId: 'c',
+    lease: 'l',
     service: 'a',
     status: 200,
     tries: [

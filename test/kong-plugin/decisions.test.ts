@@ -16,6 +16,7 @@ const notes = (callId: string): DecisionNotes => ({
 });
 const outcome = (callId: string, decision: number): Outcome => ({
   callId,
+  lease: 'l',
   service: 'a',
   status: 200,
   tries: [{ instance: 'i', result: 'answered', reason: '' }],

@@ -16,6 +16,7 @@ import { readSamples, seriesCount, valuesOf } from '../observability/metrics-tex
 
 const OUTCOME: Outcome = {
   callId: 'c',
+  lease: 'l',
   service: 'shop',
   status: 200,
   tries: [{ instance: 'shop-1', result: 'answered', reason: '' }],
@@ -41,7 +42,7 @@ test('the log says what was a listening stream: a GET, or subscriptions/listen, 
   const log = (method: string, headers: object, type: string) =>
     readOutcome(
       JSON.stringify({
-        mesh: { record: { call_id: 'c', service: 'a', instances: ['i'] } },
+        mesh: { record: { call_id: 'c', lease: 'l', service: 'a', instances: ['i'] } },
         request: { method, headers },
         response: { status: 200, headers: { 'content-type': type } },
       }),

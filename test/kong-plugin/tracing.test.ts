@@ -111,7 +111,16 @@ test('a collector that is away keeps no call and no span', async t => {
     const { record } = tracing.begin(request);
     const times = { startedAt: Date.now(), kongMs: 1, latencyMs: 2, answeredMs: 1 };
     const trace = { ...record, method: 'POST', path: '/', ...times };
-    tracing.end({ callId: 'c', service: 's', status: 200, tries: [], report: undefined, ...times, trace });
+    tracing.end({
+      callId: 'c',
+      lease: 'l',
+      service: 's',
+      status: 200,
+      tries: [],
+      report: undefined,
+      ...times,
+      trace,
+    });
   };
   finish();
   while (told.length === 0) await new Promise(resolve => setTimeout(resolve, 20));

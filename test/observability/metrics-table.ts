@@ -139,6 +139,7 @@ async function gatewayText(): Promise<string> {
   const tries = (['failed', 'answered'] as const).map(result => ({ instance: 'i', result, reason: '' }));
   metrics.observe({
     callId: 'c',
+    lease: 'l',
     service: 's',
     status: 200,
     tries,

@@ -58,6 +58,8 @@ export class ModernRoute {
     const client = readModernRequest(message, request.headers);
     const { tenants } = this.#host;
     const tenant = await tenants.of(caller.principal);
+    // Which headers a tool wants is told only to who may call it.
+    if (message.method === 'tools/call') this.#host.gate.check(message, caller);
     await checkParamHeaders(message, request.headers, tenant.catalog);
     if (REMOVED.has(message.method)) {
       throw new RpcError(404, RPC.methodNotFound, `${message.method} is not a method of ${MODERN_VERSION}`);
