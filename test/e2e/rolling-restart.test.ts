@@ -18,7 +18,7 @@ describe('rolling restart, with a real Consul', { skip }, () => {
   cleanUps.add(() => real.consul?.close());
   after(() => cleanUps.run());
 
-  test(`${ROUNDS} restarts of all instances under load fail no call`, async t => {
+  test(`${ROUNDS} restarts of all instances under load fail no call`, { timeout: 300_000 }, async t => {
     assert.ok(real.consul, real.reason);
     const harness = await startFleetHarness(cleanUps.add, {
       services: [{ name: SERVICE, workers: WORKERS }],
