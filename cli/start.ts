@@ -79,6 +79,8 @@ async function start(settings: StartSettings, registry: Registry): Promise<void>
       command: [process.execPath, PLUGIN_SERVER, '--plugins-directory', PLUGINS],
       env: definedOf({
         MESH_ACCESS_POLICY: settings.policyPath,
+        // Beside the gateway's own: `mesh why` and Prometheus ask there.
+        MESH_GATEWAY_METRICS_PORT: settings.port === 0 ? undefined : String(settings.port + 1),
         MESH_ROOT_KEYS: keys.root.toString('base64url'),
         MESH_IDENTITY_PRIVATE_KEY: keys.identity,
         ...environment,

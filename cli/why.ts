@@ -1,5 +1,5 @@
 import { acceptCallId } from '../mesh/names.ts';
-import { gatewaySettings } from '../mesh/settings.ts';
+import { gatewaySettings, startSettings } from '../mesh/settings.ts';
 import { EXIT, parseOptions, UsageError } from './command.ts';
 import { printCall } from './why/print.ts';
 import { readAudit } from './why/read-audit.ts';
@@ -15,7 +15,7 @@ audit logs. So this runs where both can be reached.
 
 Options:
   --gateway URL   a gateway's metrics address; may stand several times
-                  (default: http://127.0.0.1:$MESH_GATEWAY_METRICS_PORT)
+                  (default: 127.0.0.1, port $MESH_GATEWAY_METRICS_PORT, else $MESH_PORT + 1, as npm start has it)
   --audit PATH    an audit log, with the older files beside it (PATH.1 …); %p stands for any process id; may stand
                   several times (default: $MESH_AUDIT_LOG)
   --json          print what was found as JSON
@@ -52,14 +52,9 @@ export async function whyCommand(argv: string[]): Promise<number> {
   if (id === undefined)
     throw new UsageError(`"${positionals[0]}" is no call id: 8 to 128 of A-Z a-z 0-9 . _ : -`);
   const defaults = gatewaySettings();
-  const port = defaults.metricsPort;
-  const gateways = values.gateway ?? (port === undefined ? [] : [`http://127.0.0.1:${port}`]);
+  const port = defaults.metricsPort ?? startSettings().port + 1;
+  const gateways = values.gateway ?? [`http://127.0.0.1:${port}`];
   const logs = values.audit ?? (defaults.audit.path === undefined ? [] : [defaults.audit.path]);
-  if (gateways.length === 0 && logs.length === 0) {
-    throw new UsageError(
-      'there is nobody to ask: name a gateway (--gateway, or MESH_GATEWAY_METRICS_PORT) or an audit log (--audit, or MESH_AUDIT_LOG)',
-    );
-  }
   const call = await gather(id, gateways, logs);
   const found = call.decisions.length > 0 || call.audit.length > 0;
   if (values.json) process.stdout.write(`${JSON.stringify(call, null, 2)}\n`);

@@ -37,7 +37,7 @@ test('a fleet is seen, scaled, restarted, drained and diagnosed', async t => {
     mesh('restart', 'alpha#00'),
   ]);
   assert.equal(status.code, 1, 'broken is not ready');
-  assert.match(status.out, /^alpha +mcp-alpha-\S+ +127\.0\.0\.1:\d+ +ready +legacy +0 +0 /m);
+  assert.match(status.out, /^alpha +mcp-alpha-\S+ +127\.0\.0\.1:\d+ +ready +legacy +[01] +0 /m);
   assert.match(status.out, /^! broken: 0 of 1 instances ready; .*exits with 3/m);
   assert.equal(JSON.parse(json.out).services.length, 2);
   assert.deepEqual([watch.code, watch.out], [2, ''], 'no terminal');
