@@ -54,7 +54,7 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
   const open = (client: Socket) => {
     if (fault === 'reset') {
       hits += 1;
-      client.on('error', () => {}).resetAndDestroy();
+      abort(client.on('error', () => {}));
       return;
     }
     const target = connect({ host: HOST, port: targetPort, allowHalfOpen: true, noDelay: true });
@@ -162,7 +162,7 @@ function carry(pair: Pair, direction: Direction, faultNow: () => Fault): void {
   });
   from.on('error', () => {
     if (loses(faultNow(), direction)) lose(pair);
-    else pass(() => to.resetAndDestroy());
+    else pass(() => abort(to));
   });
 }
 
@@ -177,7 +177,13 @@ function lose(pair: Pair): void {
 
 function reset({ client, target, hit }: Pair): void {
   hit();
-  for (const socket of [client, target]) socket.resetAndDestroy();
+  for (const socket of [client, target]) abort(socket);
+}
+
+/** RST. Node 24 leaks a socket that is reset while its FIN waits to be sent (EINVAL), and spins on it at exit. */
+function abort(socket: Socket): void {
+  if (socket.writableEnded && !socket.writableFinished) socket.destroy();
+  else socket.resetAndDestroy();
 }
 
 function takes(port: number, sockets: Socket[]): Promise<boolean> {

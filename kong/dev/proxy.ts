@@ -138,6 +138,13 @@ export class UpstreamProxy {
         if (!exchange.reply.writableFinished) upstream.destroy(new Error('the client went away'));
       };
       exchange.reply.once('close', abort);
+      // It may answer before it has the whole body; what is left unread would block the connection's next request.
+      exchange.reply.once('finish', () => {
+        if (exchange.request.complete) return;
+        exchange.request.unpipe(upstream);
+        exchange.request.resume();
+        upstream.destroy();
+      });
       upstream.on('error', error => {
         clearTimeout(connectTimer);
         exchange.reply.off('close', abort);
