@@ -31,7 +31,7 @@ type Options = Partial<Omit<FleetOptions, 'environment' | 'times'>> & {
   worker?: Record<string, string> | ((service: string) => Record<string, string>);
 };
 
-const DEADLINE_MS = 40_000;
+const DEADLINE_MS = 100_000;
 
 /** So that a test takes seconds; what they are about is the same. */
 const TIMES = { restartFirstMs: 100, parkedMs: 60_000, upMs: 300, downMs: 600, idleMs: 1000, stopMs: 15_000 };
