@@ -10,8 +10,8 @@ const MEMORY_SLOPE = 20;
 const AWAITED_MS = 1000;
 
 /**
- * Two at random, the cheaper one: how long a call would likely take there, by its recent latency and the calls before
- * it, and how short of memory it is. Two choices, not the best of all: gateways with the same old reports would all
+ * Two at random, the cheaper one: how long a call would likely take there, by its recent latency, by those that still
+ * wait there and by their number, and how short of memory it is. Two choices, not the best of all: gateways with the same old reports would all
  * find the same best one.
  */
 export function createAdaptive(random: Random = Math.random): Strategy {
@@ -35,7 +35,7 @@ export function costOf({ load }: Candidate, now: number): number {
   const report = load.report(now);
   const pressure = 1 + MEMORY_SLOPE * Math.max(0, (report?.memory ?? 0) - MEMORY_FROM);
   const waiting = load.inFlight + (report?.queueDepth ?? 0) + 1;
-  const latencyMs = load.isUntried && load.inFlight > 0 ? AWAITED_MS : load.latencyMs(now);
+  const latencyMs = load.isUntried && load.inFlight > 0 ? AWAITED_MS : load.expectedMs(now);
   return latencyMs * waiting * pressure * (report?.breakerOpen ? 100 : 1);
 }
 

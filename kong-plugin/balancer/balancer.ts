@@ -12,10 +12,13 @@ import { createWeighted } from './weighted.ts';
 export interface Balancer {
   /** The best instances for a call, best first, by the service's strategy. */
   pick(service: Choice, call: Call, wanted: number): Instance[];
-  /** A call goes to an instance; it counts there until `release`, or for `ttlMs` when nobody says how it ended. */
-  lease(callId: string, instance: string, kind: 'call' | 'stream', ttlMs: number): void;
+  /**
+   * A call goes to an instance; it counts there until `release`, or for `ttlMs` when nobody says how it ended. No other
+   * call has its id.
+   */
+  lease(id: string, instance: string, kind: 'call' | 'stream', ttlMs: number): void;
   /** A call has ended. Releasing twice, or one that is not known, does nothing. */
-  release(callId: string): void;
+  release(id: string): void;
   /** What an answer told of the instance that gave it. */
   learn(instance: string, answer: { latencyMs: number | undefined; report: LoadReport | undefined }): void;
   load(instance: string): Load | undefined;
@@ -31,8 +34,7 @@ export interface Choice {
 }
 
 interface Lease {
-  load: Load;
-  kind: 'call' | 'stream';
+  end(): void;
   expires: number;
 }
 
@@ -76,16 +78,15 @@ export function createBalancer(now: () => number = Date.now): Balancer {
     candidates.set(instances, made);
     return made;
   };
-  const settle = (callId: string, lease: Lease) => {
-    leases.delete(callId);
-    if (lease.kind === 'stream') lease.load.streams -= 1;
-    else lease.load.inFlight -= 1;
+  const settle = (id: string, lease: Lease) => {
+    leases.delete(id);
+    lease.end();
   };
   /** A log event that never came must not make an instance look busy for ever. */
   const sweep = () => {
     if (now() < sweepAt) return;
     sweepAt = now() + SWEEP_MS;
-    for (const [callId, lease] of leases) if (lease.expires <= now()) settle(callId, lease);
+    for (const [id, lease] of leases) if (lease.expires <= now()) settle(id, lease);
   };
 
   return {
@@ -94,18 +95,15 @@ export function createBalancer(now: () => number = Date.now): Balancer {
         .pick(candidatesOf(choice.instances), call, wanted)
         .map(({ instance }) => instance);
     },
-    lease(callId, instance, kind, ttlMs) {
+    lease(id, instance, kind, ttlMs) {
       sweep();
       const load = loadOf(instance);
-      const before = leases.get(callId);
-      if (before) settle(callId, before);
-      leases.set(callId, { load, kind, expires: now() + ttlMs });
-      if (kind === 'stream') load.streams += 1;
-      else load.inFlight += 1;
+      const end = kind === 'stream' ? load.enterStream() : load.enter(now());
+      leases.set(id, { end, expires: now() + ttlMs });
     },
-    release(callId) {
-      const lease = leases.get(callId);
-      if (lease) settle(callId, lease);
+    release(id) {
+      const lease = leases.get(id);
+      if (lease) settle(id, lease);
     },
     learn(instance, { latencyMs, report }) {
       const load = loadOf(instance);

@@ -9,14 +9,38 @@ const LATENCY_UNKNOWN_MS = 1;
 
 /** What this gateway knows of one instance's load. */
 export class Load {
-  /** Calls that this gateway has there now. */
-  inFlight = 0;
-  /** Listening streams that this gateway has there now: they cost a connection, not work. */
-  streams = 0;
+  #streams = 0;
+  /** When each call that is there began; the oldest first. */
+  readonly #begun = new Set<{ at: number }>();
   #report: LoadReport | undefined;
   #reportedAt = 0;
   #latencyMs = 0;
   #latencyAt = 0;
+
+  /** Calls that this gateway has there now. */
+  get inFlight(): number {
+    return this.#begun.size;
+  }
+
+  /** Listening streams that this gateway has there now: they cost a connection, not work. */
+  get streams(): number {
+    return this.#streams;
+  }
+
+  /** A call goes there. The returned function says that it has ended. */
+  enter(now: number): () => void {
+    const call = { at: now };
+    this.#begun.add(call);
+    return () => this.#begun.delete(call);
+  }
+
+  /** A listening stream goes there. The returned function says that it has ended; to be called once. */
+  enterStream(): () => void {
+    this.#streams += 1;
+    return () => {
+      this.#streams -= 1;
+    };
+  }
 
   /** The newest report of the instance, for as long as it counts. */
   report(now: number): LoadReport | undefined {
@@ -38,6 +62,15 @@ export class Load {
   latencyMs(now: number): number {
     const faded = this.#latencyMs * Math.exp(-(now - this.#latencyAt) / LATENCY_DECAY_MS);
     return Math.max(LATENCY_UNKNOWN_MS, faded);
+  }
+
+  /**
+   * What a call there takes at least: as long as usual, or as the oldest that waits there has waited by now. An
+   * instance that has stopped answers nobody, and would pass for as quick as it was.
+   */
+  expectedMs(now: number): number {
+    const [oldest] = this.#begun;
+    return Math.max(this.latencyMs(now), oldest ? now - oldest.at : 0);
   }
 
   accept(report: LoadReport, now: number): void {

@@ -31,7 +31,9 @@ export function candidatesOf(weights: readonly number[]): Candidate[] {
  */
 export function timeOfChoice(strategy: Strategy, instances: number, picks: number): number {
   const candidates = candidatesOf(Array.from({ length: instances }, (_, i) => 1 + (i % 100)));
-  for (const [i, { load }] of candidates.entries()) load.inFlight = i % 7;
+  for (const [i, { load }] of candidates.entries()) {
+    for (let calls = i % 7; calls > 0; calls -= 1) load.enter(0);
+  }
   const run = (count: number) => {
     for (let i = 0; i < count; i += 1)
       strategy.pick(candidates, { key: `10.0.${i & 255}.1`, now: 1000 + i }, 3);

@@ -16,6 +16,7 @@ interface Running {
   endsAt: number;
   instance: number;
   gateway: number;
+  leave(): void;
 }
 
 const STALE_MS = 2000;
@@ -46,11 +47,11 @@ export function simulateStaleReports(options: StaleReportsOptions): number {
     const counts = new Array<number>(instances).fill(0);
     for (let n = 0; n < (callsPerSecond * STEP_MS) / 1000; n += 1) {
       const now = step * STEP_MS + (n * 1000) / callsPerSecond;
-      endCalls(running, now, ({ gateway, instance }) => {
+      endCalls(running, now, ({ gateway, instance, leave }) => {
         const load = views[gateway]?.candidates[instance]?.load;
         inFlight[instance] = (inFlight[instance] ?? 0) - 1;
         if (!load) return;
-        load.inFlight -= 1;
+        leave();
         load.observe(callMs, now);
       });
       const gateway = n % gateways;
@@ -58,11 +59,11 @@ export function simulateStaleReports(options: StaleReportsOptions): number {
       const [chosen] = strategy.pick(candidates, { key: '', now }, 1);
       if (!chosen) throw new Error('nothing was chosen');
       const { port: instance } = chosen.instance;
-      chosen.load.inFlight += 1;
+      const leave = chosen.load.enter(now);
       inFlight[instance] = (inFlight[instance] ?? 0) + 1;
       counts[instance] = (counts[instance] ?? 0) + 1;
       const waits = Math.floor((inFlight[instance] ?? 0) / (concurrency + 1));
-      running.push({ endsAt: now + callMs * (1 + waits), instance, gateway });
+      running.push({ endsAt: now + callMs * (1 + waits), instance, gateway, leave });
     }
     history.push([...inFlight]);
     steps.push(counts);

@@ -43,6 +43,14 @@ function shares(strategy: Strategy, list: Candidate[], times: number): Map<strin
   return counts;
 }
 
+/** So many calls begin at once; the returned function ends them. */
+function busy(load: Load, calls: number): () => void {
+  const ends = Array.from({ length: calls }, () => load.enter(1000));
+  return () => {
+    for (const end of ends) end();
+  };
+}
+
 /** A generator with a seed (mulberry32), so that a failure can be repeated. */
 function seeded(seed: number): () => number {
   let state = seed;
@@ -116,19 +124,17 @@ test('IP_HASH keeps a caller where it was; an instance that joins takes its shar
 
 test('LEAST_CONNECTIONS finds the one with the fewest calls, and breaks ties at random', () => {
   const list = candidates(4);
-  list.forEach(({ load }, i) => {
-    load.inFlight = i === 2 ? 1 : 5;
-  });
+  const empty = list.map(({ load }, i) => busy(load, i === 2 ? 1 : 5));
   assert.deepEqual([...shares(createLeastConnections(), list, 100).values()], [0, 0, 100, 0]);
-  for (const { load } of list) load.inFlight = 0;
+  for (const end of empty) end();
   const counts = [...shares(createLeastConnections(seeded(2)), list, 4000).values()];
   for (const count of counts) assert.ok(count > 850 && count < 1150, String(counts));
 });
 
 test('listening streams are no calls', () => {
   const list = candidates(2);
-  list[0]!.load.streams = 100;
-  list[1]!.load.inFlight = 1;
+  for (let i = 0; i < 100; i += 1) list[0]!.load.enterStream();
+  list[1]!.load.enter(1000);
   assert.equal(firstOf(createLeastConnections(), list), 'i0000');
 });
 
@@ -140,7 +146,7 @@ test('a report of other gateways’ calls counts while it is fresh', () => {
   );
   const first = (now: number) => createLeastConnections().pick(list, call('k', now), 1)[0]?.instance.id;
   assert.equal(first(1001), 'i0001');
-  list[1]!.load.inFlight = 1;
+  list[1]!.load.enter(1000);
   assert.equal(first(60_000), 'i0000');
 });
 
@@ -148,7 +154,7 @@ describe('ADAPTIVE', () => {
   test('spares the slow, the busy, and who is short of memory', () => {
     const worse: [string, (load: Load) => void][] = [
       ['slow', load => load.observe(1000, 1000)],
-      ['busy', load => Object.assign(load, { inFlight: 50 })],
+      ['busy', load => busy(load, 50)],
       [
         'short of memory',
         load =>
@@ -189,10 +195,20 @@ describe('ADAPTIVE', () => {
     const first = () => strategy.pick(list, call('k', 1000), 1)[0]!.load;
     const [newcomer, known] = [list[0]!.load, list[1]!.load];
     assert.equal(first(), newcomer);
-    newcomer.inFlight = 1;
+    newcomer.enter(1000);
     assert.equal(first(), known);
     newcomer.observe(5, 1000);
     assert.equal(first(), newcomer);
+  });
+
+  test('who has stopped is spared as soon as its calls wait for longer than calls elsewhere take', () => {
+    const list = candidates(2);
+    list[0]!.load.observe(1, 1000);
+    list[1]!.load.observe(20, 1000);
+    list[0]!.load.enter(1000);
+    const chosen = (now: number) => createAdaptive().pick(list, call('k', now), 1)[0]!.instance.id;
+    assert.equal(chosen(1005), 'i0000');
+    assert.equal(chosen(1200), 'i0001');
   });
 
   test('a bad moment is forgotten', () => {
@@ -220,21 +236,20 @@ function tailOf(strategy: Strategy): number {
   const list = candidates(4);
   const random = seeded(7);
   const freeAt = list.map(() => 0);
-  const running: { at: number; i: number; ms: number }[] = [];
+  const running: { at: number; i: number; ms: number; end(): void }[] = [];
   const times: number[] = [];
   for (let n = 0, now = 0; n < 20_000; n += 1, now += -Math.log(1 - random()) * 2.7) {
     for (const done of running.filter(({ at }) => at <= now)) {
-      list[done.i]!.load.inFlight -= 1;
+      done.end();
       list[done.i]!.load.observe(done.ms, done.at);
       running.splice(running.indexOf(done), 1);
     }
     const chosen = strategy.pick(list, call('k', now), 1)[0]!;
     const i = list.indexOf(chosen);
-    const end = Math.max(now, freeAt[i]!) + (i === 0 ? 100 : 5);
+    const endsAt = Math.max(now, freeAt[i]!) + (i === 0 ? 100 : 5);
     // A full queue refuses; else an instance that cannot keep up would be slower without end.
-    freeAt[i] = Math.min(end, now + 2000);
-    chosen.load.inFlight += 1;
-    running.push({ at: freeAt[i]!, i, ms: freeAt[i]! - now });
+    freeAt[i] = Math.min(endsAt, now + 2000);
+    running.push({ at: freeAt[i]!, i, ms: freeAt[i]! - now, end: chosen.load.enter(now) });
     times.push(freeAt[i]! - now);
   }
   return times.sort((a, b) => a - b)[Math.floor(times.length * 0.99)]!;
@@ -249,7 +264,7 @@ function stampede(strategies: Strategy[]): { run: number; worst: number } {
   const views = strategies.map(() => candidates(6));
   const inFlight = [0, 12, 12, 12, 12, 12];
   const totals = inFlight.map(() => 0);
-  const running: { at: number; i: number; load: Load }[] = [];
+  const running: { at: number; i: number; load: Load; end(): void }[] = [];
   const window = 3600;
   let before = [...totals];
   let worst = 0;
@@ -258,17 +273,17 @@ function stampede(strategies: Strategy[]): { run: number; worst: number } {
     if (n % window === 0) for (const view of views) reportTo(view, inFlight, now);
     if (n === 0) inFlight.fill(0);
     while (running[0] && running[0].at <= now) {
-      const { i, load, at } = running.shift()!;
+      const { i, load, at, end } = running.shift()!;
       inFlight[i]! -= 1;
-      load.inFlight -= 1;
+      end();
       load.observe(10, at);
     }
     const view = views[n % 3]!;
     const chosen = strategies[n % 3]!.pick(view, call('k', now), 1)[0]!;
     const i = view.indexOf(chosen);
     inFlight[i]! += 1;
-    chosen.load.inFlight += 1;
-    running.push({ at: now + 10, i, load: chosen.load });
+    const end = chosen.load.enter(now);
+    running.push({ at: now + 10, i, load: chosen.load, end });
     totals[i]! += 1;
     if (n % window !== window - 1) continue;
     worst = Math.max(worst, ...totals.map((total, j) => ((total - before[j]!) / window) * 6));
