@@ -58,6 +58,16 @@ const READ_MARGIN_MS = 30_000;
 /** First request after a start: as long as it may take to hear from Consul. */
 const DISCOVERY_WAIT_MS = 3000;
 
+/** Made once: recording a stack costs more than the rest of a decision. */
+const WORKER_LOST = new MeshError('worker_lost', {
+  detail: 'the connection to the worker was lost before it answered',
+  delivered: 'unknown',
+});
+const WORKER_SILENT = new MeshError('timeout', {
+  detail: 'the worker did not answer in time',
+  delivered: 'unknown',
+});
+
 /** One request's story: who may come in, where it goes. Never throws: a fault becomes an answer. */
 export async function decide(request: MeshRequest, parts: AccessParts): Promise<Decision> {
   const callId = acceptCallId(request.headers[HEADERS.callId]) ?? randomUUID();
@@ -70,10 +80,7 @@ export async function decide(request: MeshRequest, parts: AccessParts): Promise<
   } catch (fault) {
     const error = toMeshError(fault);
     const { route } = visit;
-    parts.metrics.denied(
-      error instanceof AuthenticationError ? error.reason : error.code,
-      route && 'service' in route ? route.service : undefined,
-    );
+    parts.metrics.denied(error instanceof AuthenticationError ? error.reason : error.code, serviceOf(route));
     record(visit, parts, error.code);
     parts.decisions?.add({ ...visit, refusal: error });
     const headers = { ...refusalHeaders(error, visit, parts), ...errorHeaders(error) };
@@ -88,8 +95,7 @@ async function judge(visit: Visit, parts: AccessParts): Promise<Decision> {
   const route = parseRoute(request.method, request.path);
   visit.route = route;
   if (route.to === 'metadata') return answerMetadata(route.service, callId, parts);
-  const service = 'service' in route ? route.service : undefined;
-  const caller = await parts.authenticator.authenticate(request.allHeaders, service);
+  const caller = await parts.authenticator.authenticate(request.allHeaders, serviceOf(route));
   visit.caller = caller;
   if (route.to === 'mesh') {
     const { status, value } = await parts.meshApi.handle({ ...request, caller });
@@ -128,7 +134,7 @@ async function routeCall(
     principal,
     service: service.name,
     limits,
-    callId: lease,
+    lease,
     ttlMs: readMs,
   });
   try {
@@ -154,13 +160,18 @@ async function routeCall(
         instances: chosen.map(({ id }) => id),
         ...(traced ? { trace: traced.record } : {}),
       },
-      failure: workerLost(callId, route.rpc),
+      failure: failureOf(callId, route.rpc),
     };
   } catch (fault) {
     // Only a routed call has a log event with a record.
     parts.limits.leave(lease);
     throw fault;
   }
+}
+
+/** The service that was asked for, whether or not there is one; undefined where that is not yet, or never, known. */
+function serviceOf(route: Route | undefined): string | undefined {
+  return route && 'service' in route ? route.service : undefined;
 }
 
 function withoutPlaces({ inFlight: _inFlight, ...limits }: Limits): Limits {
@@ -178,11 +189,10 @@ function longestCall({ definition }: KnownService): number {
   return bounds.length > 0 ? Math.max(...bounds) : DEFAULT_CALL_TIMEOUT_MS;
 }
 
-function workerLost(callId: string, rpc: boolean): RouteDecision['failure'] {
-  const detail = 'the connection to the worker was lost before it answered';
-  const error = new MeshError('worker_lost', { detail, delivered: 'unknown' });
-  const { headers, body } = refuse(error, callId, rpc, {});
-  return { type: headers['content-type'] ?? 'application/json', body };
+/** What Kong is to say when it has to answer itself. */
+function failureOf(callId: string, rpc: boolean): RouteDecision['failure'] {
+  const { type, body: lost } = describe(WORKER_LOST, callId, rpc);
+  return { type, lost, late: describe(WORKER_SILENT, callId, rpc).body };
 }
 
 /** Public: a client needs it before it has a token. */
@@ -198,9 +208,8 @@ function answerMetadata(service: string | undefined, callId: string, parts: Acce
 
 function refusalHeaders(error: MeshError, visit: Visit, parts: AccessParts): Record<string, string> {
   const { route, caller } = visit;
-  const service = route && 'service' in route ? route.service : undefined;
   const { publicUrl } = parts;
-  const value = challenge(error, service, {
+  const value = challenge(error, serviceOf(route), {
     publicUrl,
     policy: parts.policy(),
     principal: caller?.principal,
@@ -226,7 +235,7 @@ function record(visit: Visit, { audit }: AccessParts, outcome: string): void {
     client_ip: request.clientIp,
     method: request.method,
     path: request.path,
-    service: route && 'service' in route ? (route.service ?? null) : null,
+    service: serviceOf(route) ?? null,
     outcome,
     ...(choice ? { instances: choice.chosen.map(({ id }) => id) } : {}),
     ...(traceId === undefined ? {} : { trace_id: traceId }),
@@ -238,18 +247,22 @@ function answer(status: number, value: unknown, callId: string): AnswerDecision 
   return { status, headers, body: JSON.stringify(value) };
 }
 
-/** JSON-RPC on the MCP endpoint, problem details elsewhere. */
 function refuse(
   error: MeshError,
   callId: string,
   rpc: boolean,
   headers: Record<string, string>,
 ): AnswerDecision {
-  const type = rpc ? 'application/json' : 'application/problem+json';
-  const body = rpc ? errorText('null', error, callId) : JSON.stringify(toProblem(error, callId));
+  const { type, body } = describe(error, callId, rpc);
   return {
     status: error.status,
     headers: { ...headers, 'content-type': type, [HEADERS.callId]: callId },
     body,
   };
+}
+
+/** JSON-RPC on the MCP endpoint, problem details elsewhere. */
+function describe(error: MeshError, callId: string, rpc: boolean): { type: string; body: string } {
+  if (rpc) return { type: 'application/json', body: errorText('null', error, callId) };
+  return { type: 'application/problem+json', body: JSON.stringify(toProblem(error, callId)) };
 }

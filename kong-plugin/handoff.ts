@@ -40,8 +40,8 @@ export interface RouteDecision {
   timeouts: [number, number, number];
   /** Comes back in the log phase. */
   record: CallRecord;
-  /** What the client gets when Kong itself has to answer because a worker died. */
-  failure: { type: string; body: string };
+  /** What the client gets when Kong itself has to answer, because a worker was lost (502) or silent (504). */
+  failure: { type: string; lost: string; late: string };
 }
 
 export type Decision = AnswerDecision | RouteDecision;

@@ -70,7 +70,7 @@ local d = kong.ctx.shared.mesh_decision
 for name, value in pairs(type(d) == "table" and d.answer_headers or {}) do kong.response.set_header(name, value) end
 if type(d) == "table" and d.targets and d.failure -- Kong's own answer to a call that was under way
   and kong.response.get_source() ~= "service" and kong.response.get_status() >= 502 then
-  kong.ctx.plugin.failure = d.failure.body
+  kong.ctx.plugin.failure = kong.response.get_status() == 504 and d.failure.late or d.failure.lost
   kong.response.set_header("content-type", d.failure.type)
   kong.response.clear_header("content-length")
 end

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { createConsul, type Registration } from '../../mesh/consul.ts';
 import { startBlackHole, startTcpProxy, type TcpProxy } from '../tcp-proxy.ts';
+import { until } from '../until.ts';
 import { brief, ended, type FaultMesh, failedOf, startFaultLoad, twice, WIRED } from './fault-mesh.ts';
-import { type After, type FleetHarness, until } from './fleet-harness.ts';
+import type { After, FleetHarness } from './fleet-harness.ts';
 import { type CallRecord, callMark, type Via } from './load-generator.ts';
 import type { WorkerProcess } from './worker-process.ts';
 
@@ -90,7 +91,7 @@ export function networkFaults(mesh: () => FaultMesh, stalled: Stalled[]): void {
     const executions = harness.executions();
     // Where the reset comes before the connection is seen to stand, nothing was sent and the next instance is tried.
     for (const call of calls.filter(({ ok }) => !ok)) {
-      isLost(call, 502);
+      hasFailed(call, 502, 'worker_lost');
       assert.equal(executions.get(call.id), undefined, brief(call));
     }
     onceEach(
@@ -106,7 +107,7 @@ export function networkFaults(mesh: () => FaultMesh, stalled: Stalled[]): void {
     const calls = await wires.calls(4);
     const failed = calls.filter(({ ok }) => !ok);
     assert.ok(failed.length > 0 && failed.length < calls.length, 'some went each way');
-    for (const call of failed) isLost(call, 502);
+    for (const call of failed) hasFailed(call, 502, 'worker_lost');
     onceEach(calls, harness.executions());
   });
 
@@ -144,7 +145,7 @@ export function stalledCalls(mesh: () => FaultMesh, stalled: readonly Stalled[])
     assert.equal(stalled.length, 3);
     for (const { fault, calls } of stalled) {
       for (const call of await calls) {
-        isLost(call, 504);
+        hasFailed(call, 504, 'timeout');
         const expected = fault === 'drop-down' ? 1 : undefined;
         assert.equal(executions.get(call.id)?.length, expected, `${fault}: ${brief(call)}`);
       }
@@ -152,8 +153,8 @@ export function stalledCalls(mesh: () => FaultMesh, stalled: readonly Stalled[])
   });
 }
 
-function isLost(call: CallRecord, status: number): void {
-  const expected = { code: 'worker_lost', delivered: 'unknown', call_id: call.id };
+function hasFailed(call: CallRecord, status: number, code: string): void {
+  const expected = { code, delivered: 'unknown', call_id: call.id };
   assert.deepEqual([call.status, call.error], [status, expected], brief(call));
 }
 

@@ -91,13 +91,31 @@ test('a routed call carries what Kong and the log phase need', async () => {
   assert.deepEqual(record, { call_id: 'call-12345', service: 'a', instances: ['mcp-a-host-1'] });
   assert.notEqual(lease, 'call-12345');
   assert.equal(decision.failure.type, 'application/problem+json');
-  assert.equal(JSON.parse(decision.failure.body).delivered, 'unknown');
+  const bodies = [decision.failure.lost, decision.failure.late].map(body => JSON.parse(body));
+  assert.deepEqual(
+    bodies.map(({ code, status, delivered }) => [code, status, delivered]),
+    [
+      ['worker_lost', 502, 'unknown'],
+      ['timeout', 504, 'unknown'],
+    ],
+  );
+});
+
+test('requests that all bear one call id have a lease each', async () => {
+  const ask = gatewayOf(instance(1));
+  const leases = new Set<string>();
+  for (let i = 0; i < 3; i += 1) {
+    const headers = { 'x-request-id': 'call-12345' };
+    const { record } = (await ask('/api/v1/mcp/a/execute', { headers })) as RouteDecision;
+    leases.add(record.lease);
+  }
+  assert.equal(leases.size, 3);
 });
 
 test('the failure of an MCP call is JSON-RPC', async () => {
   const { failure } = (await gatewayOf(instance(1))('/api/v1/mcp/a')) as RouteDecision;
   assert.equal(failure.type, 'application/json');
-  assert.equal(JSON.parse(failure.body).error.data.code, 'worker_lost');
+  assert.equal(JSON.parse(failure.lost).error.data.code, 'worker_lost');
 });
 
 test('a session’s owner goes first, while it passes', async () => {

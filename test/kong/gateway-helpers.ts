@@ -10,12 +10,11 @@ import {
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type Gateway, type GatewayOptions, startGateway } from '../../kong/dev/gateway.ts';
+import { until } from '../until.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const DEADLINE_MS = 15_000;
 
 /** Anything that runs clean-ups: a test context, or the file's own `after`. */
 export type After = (cleanUp: () => unknown) => void;
@@ -69,7 +68,7 @@ export async function startTestGateway(
   });
   after(() => gateway.close());
   const record = (tag: string): Promise<LogRecord> =>
-    eventually(`a log record of ${tag}`, () =>
+    until(`a log record of ${tag}`, () =>
       readFileSync(logFile, 'utf8')
         .split('\n')
         .filter(line => line !== '')
@@ -211,20 +210,9 @@ export function routeTo(ports: number[], more: Record<string, unknown> = {}): Re
     path: '/mcp',
     headers: {},
     record: { targets: ports },
-    failure: { type: 'application/problem+json', body: JSON.stringify({ code: 'worker_lost' }) },
+    failure: { type: 'application/problem+json', lost: '{"code":"worker_lost"}', late: '{"code":"timeout"}' },
     ...more,
   });
-}
-
-/** Polls until there is something; the deadline only ends a test that failed. */
-export async function eventually<T>(what: string, look: () => T | undefined | false): Promise<T> {
-  const deadline = Date.now() + DEADLINE_MS;
-  for (;;) {
-    const found = look();
-    if (found !== undefined && found !== false) return found;
-    if (Date.now() > deadline) throw new Error(`no ${what} within ${DEADLINE_MS} ms`);
-    await sleep(10);
-  }
 }
 
 /** The request as the worker got it, as JSON. */

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
 import { embedHandoff } from '../../kong/embed.ts';
+import { until } from '../until.ts';
 import {
   closedPort,
   decide,
   echo,
-  eventually,
   open,
   routeTo,
   script,
@@ -280,7 +280,7 @@ test('no decision, or one that says nothing, is 503', async () => {
   assertProblem(thrown, 503, 'no_decision');
   const unanswered = await send(gateway, { headers: script({ silent: true }) });
   assertProblem(unanswered, 503, 'no_decision');
-  await eventually('trace of the exception', () => lines.some(line => line.includes('Error: in access')));
+  await until('trace of the exception', () => lines.some(line => line.includes('Error: in access')));
 });
 
 test('time-outs of the decision hold: a silent worker is 504 with the prepared body', async t => {
@@ -291,7 +291,7 @@ test('time-outs of the decision hold: a silent worker is 504 with the prepared b
     body: '{}',
   });
   assert.equal(answer.status, 504);
-  assert.equal(answer.text, '{"code":"worker_lost"}');
+  assert.equal(answer.text, '{"code":"timeout"}');
   assert.equal((await record('silent')).upstream_status, '504');
 });
 
@@ -322,7 +322,7 @@ test('two PDK round trips in access, one in the log phase', async t => {
   const worker = await startWorker(t.after.bind(t), echo);
   await send(fresh.gateway, { headers: { ...routeTo([worker]), 'x-tag': 'counted' } });
   await fresh.record('counted');
-  await eventually('end of the log phase', () => fresh.gateway.pdkCalls().log.length > 0);
+  await until('end of the log phase', () => fresh.gateway.pdkCalls().log.length > 0);
   assert.deepEqual(fresh.gateway.pdkCalls(), { access: [2], log: [1] });
 });
 
