@@ -1,6 +1,7 @@
 import type { AccessPolicy } from '../mesh/access-policy.ts';
 import { createKeyTable, type Principal } from './api-keys.ts';
-import { createKeySets, createTokenVerifier } from './jwt.ts';
+import { createKeySets } from './jwks.ts';
+import { createTokenVerifier } from './jwt.ts';
 import { AuthenticationError, resourceUri } from './resource-metadata.ts';
 
 export interface Authenticator {

@@ -49,20 +49,20 @@ export class Ejection {
    * An instance whose time to be tried again has come, if there is one: this call has to go there first, and `learn`
    * or `release` says how it went. After `deadlineMs` it has failed. Nobody else gets the same one meanwhile.
    */
-  probe(instances: readonly Instance[], callId: string, deadlineMs: number): Instance | undefined {
+  probe(instances: readonly Instance[], lease: string, deadlineMs: number): Instance | undefined {
     if (this.#suspects.size === 0) return undefined;
     const instance = instances.find(({ id }) => this.#suspects.get(id)?.awaitsProbe);
     const settle = instance && this.#suspects.get(instance.id)?.startProbe(deadlineMs);
-    if (instance && settle) this.#probes.set(callId, { instance: instance.id, settle });
+    if (instance && settle) this.#probes.set(lease, { instance: instance.id, settle });
     return instance;
   }
 
   /** How a try at an instance ended; `failure` says in words what went wrong, undefined: it answered. */
-  learn(callId: string, instance: string, failure: string | undefined): void {
-    const probe = this.#probes.get(callId);
+  learn(lease: string, instance: string, failure: string | undefined): void {
+    const probe = this.#probes.get(lease);
     if (probe?.instance === instance) {
       probe.settle(failure);
-      this.#probes.delete(callId);
+      this.#probes.delete(lease);
       return;
     }
     if (failure === undefined) this.#suspects.get(instance)?.learn(undefined);
@@ -70,14 +70,14 @@ export class Ejection {
   }
 
   /** The call is over: a probe that told nothing has failed. */
-  release(callId: string): void {
-    this.#probes.get(callId)?.settle('the call ended without an answer');
-    this.#probes.delete(callId);
+  release(lease: string): void {
+    this.#probes.get(lease)?.settle('the call ended without an answer');
+    this.#probes.delete(lease);
   }
 
   /** The instance answered that its own breaker is open: as many failures as it takes. */
-  trip(callId: string, instance: string, reason: string): void {
-    if (this.#probes.get(callId)?.instance === instance) this.learn(callId, instance, reason);
+  trip(lease: string, instance: string, reason: string): void {
+    if (this.#probes.get(lease)?.instance === instance) this.learn(lease, instance, reason);
     else this.#suspectOf(instance).trip(reason);
   }
 

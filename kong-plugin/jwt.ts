@@ -1,17 +1,10 @@
 import { hash } from 'node:crypto';
-import {
-  createLocalJWKSet,
-  decodeJwt,
-  errors,
-  type JSONWebKeySet,
-  type JWTPayload,
-  type JWTVerifyResult,
-  jwtVerify,
-} from 'jose';
+import { decodeJwt, errors, type JWTPayload, type JWTVerifyResult, jwtVerify } from 'jose';
 import type { AccessPolicy, JwtIssuer } from '../mesh/access-policy.ts';
 import { BoundedCache } from '../mesh/bounded-cache.ts';
 import { isObject } from '../mesh/jsonrpc.ts';
 import type { Principal } from './api-keys.ts';
+import type { KeySets, PublicKeys } from './jwks.ts';
 import { AuthenticationError } from './resource-metadata.ts';
 
 export interface TokenVerifier {
@@ -23,25 +16,6 @@ export interface TokenVerifier {
   /** Whether the token claims to be of one of our issuers; nothing is verified. */
   isOurs(token: string): boolean;
 }
-
-interface KeySets {
-  of(issuer: JwtIssuer): KeySet;
-  /** Forgets the keys of all other issuers. */
-  retain(issuers: readonly JwtIssuer[]): void;
-  /** Fetches that failed since the start. */
-  failures: number;
-}
-
-type PublicKeys = ReturnType<typeof createLocalJWKSet>;
-
-interface KeySet {
-  /** The issuer's keys. @throws AuthenticationError `no_issuer_keys` when there are none, or only too old ones */
-  current(): Promise<PublicKeys>;
-  /** Asks the issuer again, unless that was done a moment ago; true when there are other keys than `seen` now. */
-  renew(seen: PublicKeys): Promise<boolean>;
-}
-
-type KeySetOptions = { now(): number; log(message: string): void };
 
 interface Verified {
   identity: Principal;
@@ -63,13 +37,6 @@ const SUBJECT_PATTERN = /^[^\p{Cc}\p{Cs}\u2028\u2029]{1,255}$/u;
 const ALGORITHM_PATTERN = /^(?:[RPE]S(?:256|384|512)|EdDSA|Ed25519)$/;
 /** RFC 8725 §3.11: no logout token, no DPoP proof, nothing else that an issuer signs. */
 const TYPES = new Set(['jwt', 'at+jwt', 'application/at+jwt', 'application/jwt']);
-const JWKS_FRESH_MS = 600_000;
-const JWKS_KEPT_MS = 86_400_000;
-/** Any caller can name an unknown key: each is worth one question to the issuer in this time. */
-const JWKS_COOLDOWN_MS = 10_000;
-const JWKS_TIMEOUT_MS = 5000;
-const JWKS_BYTES_MAX = 262_144;
-const LOOPBACK_PATTERN = /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/;
 
 /** What jose found, in words for the caller; anything else is a token that cannot be read. */
 const FAULTS: Readonly<Record<string, string>> = {
@@ -121,110 +88,6 @@ export function createTokenVerifier(
     },
     isOurs: token => token.length <= TOKEN_CHARS_MAX && issuers.has(claimedIssuer(token)),
   };
-}
-
-/** The issuers' keys; they outlive a change of the policy, so that one during an outage locks nobody out. */
-export function createKeySets(options: KeySetOptions): KeySets {
-  const sets = new Map<string, KeySet>();
-  const nameOf = ({ issuer, jwksUri }: JwtIssuer) => `${issuer} ${jwksUri}`;
-  return {
-    failures: 0,
-    of(issuer) {
-      const known = sets.get(nameOf(issuer));
-      if (known) return known;
-      const made = createKeySet(issuer, options, () => {
-        this.failures += 1;
-      });
-      sets.set(nameOf(issuer), made);
-      return made;
-    },
-    retain(issuers) {
-      const wanted = new Set(issuers.map(nameOf));
-      for (const name of sets.keys()) if (!wanted.has(name)) sets.delete(name);
-    },
-  };
-}
-
-/**
- * Not jose's createRemoteJWKSet: that one forgets the keys when the issuer is away, asks anew for each unknown key
- * while it is, and reads an answer of any size.
- */
-function createKeySet(
-  { issuer, jwksUri }: JwtIssuer,
-  { now, log }: KeySetOptions,
-  onFailure: () => void,
-): KeySet {
-  let keys: PublicKeys | undefined;
-  let text = '';
-  let fetchedAt = -Infinity;
-  let triedAt = -Infinity;
-  let failing = false;
-  let pending: Promise<void> | undefined;
-
-  const fetchOnce = async () => {
-    try {
-      const fetched = await fetchKeys(jwksUri);
-      // The same keys stay the same object: jose has them imported.
-      if (!keys || fetched !== text) keys = createLocalJWKSet(JSON.parse(fetched) as JSONWebKeySet);
-      text = fetched;
-      fetchedAt = now();
-      if (failing) log(`keys of ${issuer} are read again`);
-      failing = false;
-    } catch (fault) {
-      onFailure();
-      const { message, cause } = fault as Error & { cause?: { code?: string } };
-      const outcome = keys ? 'the last ones stay in use' : 'its tokens are refused until then';
-      const why = `${message} ${cause?.code ?? ''} (jwks_uri in access.yaml)`.replace(/\p{Cc}/gu, ' ');
-      if (!failing) log(`keys of ${issuer} cannot be read, ${outcome}: ${why}`);
-      failing = true;
-    }
-  };
-  const refresh = (): Promise<void> => {
-    if (pending) return pending;
-    if (now() - triedAt < JWKS_COOLDOWN_MS) return Promise.resolve();
-    triedAt = now();
-    pending = fetchOnce().finally(() => {
-      pending = undefined;
-    });
-    return pending;
-  };
-
-  return {
-    async current() {
-      const age = now() - fetchedAt;
-      if (keys && age < JWKS_FRESH_MS) return keys;
-      const refreshed = refresh();
-      // While the old keys do, only the first call of an outage waits for its time limit.
-      if (!failing || age >= JWKS_KEPT_MS) await refreshed;
-      if (keys && now() - fetchedAt < JWKS_KEPT_MS) return keys;
-      const detail = `the keys of ${issuer} cannot be fetched`;
-      throw new AuthenticationError('no_issuer_keys', detail, { retryAfterMs: JWKS_COOLDOWN_MS });
-    },
-    async renew(seen) {
-      await refresh();
-      return keys !== seen;
-    },
-  };
-}
-
-/** No redirects: the policy names the place, and whoever answers there must not send us elsewhere. */
-async function fetchKeys(uri: string): Promise<string> {
-  const url = new URL(uri);
-  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && LOOPBACK_PATTERN.test(url.hostname)))
-    throw new Error('it must be https, or http on loopback');
-  const response = await fetch(url, { redirect: 'manual', signal: AbortSignal.timeout(JWKS_TIMEOUT_MS) });
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  if (response.status !== 200) {
-    await response.body?.cancel();
-    throw new Error(`status ${response.status} instead of 200`);
-  }
-  for await (const chunk of response.body ?? []) {
-    bytes += chunk.length;
-    if (bytes > JWKS_BYTES_MAX) throw new Error(`longer than ${JWKS_BYTES_MAX} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
 }
 
 function checkSignature(token: string, issuer: JwtIssuer, keys: PublicKeys, now: number) {

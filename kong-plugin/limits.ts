@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { MeshError } from '../mesh/errors.ts';
 import type { Limits } from '../mesh/grants.ts';
 import { type Consumed, type LimitStore, limitKey } from '../mesh/limit-store.ts';
@@ -8,7 +7,8 @@ interface EnterOptions {
   service: string;
   /** Of this principal in this service. */
   limits: Limits;
-  callId: string;
+  /** Of this request alone: what the caller calls it may be the name of many. */
+  lease: string;
   /** The place is free again after this, whether or not anybody says so. */
   ttlMs: number;
 }
@@ -20,8 +20,8 @@ export interface RequestLimits {
    * @throws MeshError `rate_limited` when the store is away and the setting is to refuse then
    */
   enter(options: EnterOptions): Promise<{ headers: Record<string, string> }>;
-  /** Gives the place back. Idempotent; a call that is not known is none of ours any more. */
-  leave(callId: string): void;
+  /** Gives the place back. Idempotent; a lease that is not known is none of ours any more. */
+  leave(lease: string): void;
 }
 
 /** A refusal with the RateLimit headers of its answer; Retry-After comes from `errorHeaders`, as for every error. */
@@ -43,7 +43,6 @@ export class LimitError extends MeshError {
 
 interface Place {
   key: string;
-  id: string;
   endsAt: number;
 }
 
@@ -61,31 +60,26 @@ export function createLimits({
   store: LimitStore;
   now?: () => number;
 }): RequestLimits {
-  const places = new Map<string, Place[]>();
-  const gateway = randomBytes(9).toString('base64url');
-  let taken = 0;
+  const places = new Map<string, Place>();
 
-  const takePlace = async ({ principal, service, limits, callId, ttlMs }: EnterOptions): Promise<boolean> => {
+  const takePlace = async ({ principal, service, limits, lease, ttlMs }: EnterOptions): Promise<boolean> => {
     if (limits.inFlight === undefined) return true;
     const key = limitKey('in-flight', service, principal);
-    // The caller may choose the call id: two requests of one id are two requests.
-    const id = `${gateway}.${(taken++).toString(36)}`;
-    if (!(await store.hold(key, id, { limit: limits.inFlight, ttlMs, now: now() }))) return false;
+    if (!(await store.hold(key, lease, { limit: limits.inFlight, ttlMs, now: now() }))) return false;
     dropEnded(places, now());
-    places.set(callId, [...(places.get(callId) ?? []), { key, id, endsAt: now() + ttlMs }]);
+    places.set(lease, { key, endsAt: now() + ttlMs });
     return true;
   };
-  const leave = (callId: string) => {
-    const [place, ...others] = places.get(callId) ?? [];
+  const leave = (lease: string) => {
+    const place = places.get(lease);
     if (!place) return;
-    if (others.length > 0) places.set(callId, others);
-    else places.delete(callId);
-    void store.release(place.key, place.id);
+    places.delete(lease);
+    void store.release(place.key, lease);
   };
 
   return {
     async enter(options) {
-      const { limits, callId } = options;
+      const { limits, lease } = options;
       if (!(await takePlace(options))) {
         const detail = `${limits.inFlight} requests are in flight, which is the limit`;
         const headers = policyHeader(limits);
@@ -94,7 +88,7 @@ export function createLimits({
       try {
         return { headers: await countRequest(store, options, now()) };
       } catch (refusal) {
-        if (limits.inFlight !== undefined) leave(callId);
+        leave(lease);
         throw refusal;
       }
     },
@@ -128,10 +122,10 @@ function state({ remaining, resetMs }: Consumed): string {
 }
 
 /** Calls whose end nobody told. Two at each insertion: as many as come in go out. */
-function dropEnded(places: Map<string, Place[]>, now: number): void {
+function dropEnded(places: Map<string, Place>, now: number): void {
   for (let i = 0; i < 2; i += 1) {
     const [oldest] = places;
-    if (!oldest || oldest[1].some(({ endsAt }) => now < endsAt)) return;
+    if (!oldest || now < oldest[1].endsAt) return;
     places.delete(oldest[0]);
   }
 }

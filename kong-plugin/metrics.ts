@@ -1,6 +1,7 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { AccessPolicy } from '../mesh/access-policy.ts';
 import { METRIC_PREFIX } from '../mesh/names.ts';
+import { addCount, addGauge } from '../mesh/read-metrics.ts';
 import type { Decisions } from './decisions.ts';
 import type { Discovery } from './discovery.ts';
 import type { Outcome } from './log.ts';
@@ -96,37 +97,22 @@ function describeAccess({ policy, authenticator, audit }: GatewaySources, regist
       if (version !== undefined) this.set({ version }, 1);
     },
   });
-  new Gauge({
-    name: `${PREFIX}policy_refused`,
-    help: '1 while the access policy file, as it is now, is not in force',
+  addGauge(
+    `${PREFIX}policy_refused`,
+    '1 while the access policy file, as it is now, is not in force',
+    () => Number(policy.isRefused()),
     registers,
-    collect() {
-      this.set(Number(policy.isRefused()));
-    },
-  });
+  );
   addCount(
-    'jwks_failures_total',
+    `${PREFIX}jwks_failures_total`,
     "Fetches of token issuers' keys that failed",
     () => authenticator.jwksFailures,
     registers,
   );
   addCount(
-    'audit_entries_lost_total',
+    `${PREFIX}audit_entries_lost_total`,
     'Audit entries that were not written',
     () => audit?.dropped ?? 0,
     registers,
   );
-}
-
-/** A counter that somebody else keeps. */
-function addCount(name: string, help: string, count: () => number, registers: Registry[]): void {
-  new Counter({
-    name: `${PREFIX}${name}`,
-    help,
-    registers,
-    collect() {
-      this.reset();
-      this.inc(count());
-    },
-  });
 }

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { BoundedCache } from './bounded-cache.ts';
 import { MeshError } from './errors.ts';
 import type { Grants, Limits } from './grants.ts';
+import { HEADERS } from './names.ts';
 
 /** What the gateway tells a worker of the caller: who it is and what it may do in this one service. */
 export interface Identity {
@@ -30,8 +31,6 @@ export type SignIdentity = (claims: Omit<Identity, 'iat' | 'exp'>) => string;
  */
 export type VerifyIdentity = (token: string | string[] | undefined) => Identity;
 
-/** Request header, gateway → worker. */
-export const IDENTITY_HEADER = 'x-mesh-identity';
 /** `WWW-Authenticate` of a worker's 401 (RFC 9110 §11.6.1): no scheme that a caller's own client would try to serve. */
 export const IDENTITY_CHALLENGE = 'Mesh-Identity realm="mcp-mesh worker"';
 /** Characters of a token: Node takes 16 KB of headers in all, and the caller's own come along. */
@@ -205,7 +204,7 @@ function checkTimes({ iat, exp }: Identity, now: number): void {
 }
 
 function refused(what: string): MeshError {
-  return new MeshError('unauthenticated', { detail: `${IDENTITY_HEADER} ${what}` });
+  return new MeshError('unauthenticated', { detail: `${HEADERS.identity} ${what}` });
 }
 
 /** Encoded JOSE header: explicit type (RFC 8725 §3.11), `kid` = thumbprint of the key (RFC 7638, RFC 8037 A.3). */

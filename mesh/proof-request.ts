@@ -1,4 +1,5 @@
 import { get, type IncomingMessage } from 'node:http';
+import { readBounded } from './bounded-body.ts';
 import { createNonce, findProofFault, type InstancePlace, PROOF_PATH } from './instance-proof.ts';
 
 export interface ProofFault {
@@ -46,7 +47,7 @@ export async function requestProof(
   signal.addEventListener('abort', end, { once: true });
   try {
     const response = await send(place, nonce, ending.signal);
-    const text = await readText(response);
+    const text = await readBounded(response, ANSWER_BYTES);
     if (response.statusCode !== 200) {
       return { reason: `GET ${PROOF_PATH} was answered with status ${response.statusCode}`, answered: true };
     }
@@ -78,18 +79,6 @@ function send(
     // Some ends come without an error, such as an upgrade nobody asked for; a second settling changes nothing.
     request.on('close', () => reject(Object.assign(new Error('closed'), { code: 'ECONNRESET' })));
   });
-}
-
-/** The body, or undefined when it is larger than any proof. */
-async function readText(response: IncomingMessage): Promise<string | undefined> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > ANSWER_BYTES) return undefined;
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString();
 }
 
 function parse(text: string): unknown {

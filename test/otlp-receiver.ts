@@ -1,8 +1,8 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
-import { setTimeout as pause } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
+import { until } from './until.ts';
 
 /** A span as it came over the wire (OTLP/HTTP, JSON), its attributes as a plain object. */
 export interface ReceivedSpan {
@@ -38,8 +38,6 @@ interface Options {
   status?: () => number;
 }
 
-const DEADLINE_MS = 20_000;
-
 /** What a collector is to an exporter: takes OTLP over HTTP at /v1/traces and keeps what came. */
 export async function startReceiver(t: TestContext, { status = () => 200 }: Options = {}): Promise<Receiver> {
   const spans: ReceivedSpan[] = [];
@@ -66,17 +64,9 @@ export async function startReceiver(t: TestContext, { status = () => 200 }: Opti
     spans,
     bodies,
     async wait(count, fits = () => true) {
-      const deadline = Date.now() + DEADLINE_MS;
-      for (;;) {
-        const found = spans.filter(fits);
-        if (found.length >= count) return found;
-        if (Date.now() > deadline) {
-          throw new Error(
-            `${found.length} of ${count} spans came: ${spans.map(({ name }) => name).join(', ')}`,
-          );
-        }
-        await pause(20);
-      }
+      const found = () => spans.filter(fits);
+      const names = () => spans.map(({ name }) => name).join(', ');
+      return until(`${count} spans`, () => found().length >= count && found(), names);
     },
   };
 }

@@ -1,15 +1,15 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
+import { join } from 'node:path';
+import {
+  type FoundProgram,
+  findProgram,
+  onFreePorts,
+  type RealProgram,
+  startProgram,
+} from './real-program.ts';
 
-const START_MS = 20_000;
-/** Another process may take a free port before Consul does. */
-const ATTEMPTS = 3;
-const IN_USE = /address already in use/;
 /** So that elections and vanished nodes take seconds, and a busy machine is not taken for a dead one. */
 const QUICK = [
   'performance { raft_multiplier = 1 }',
@@ -31,18 +31,8 @@ export interface RealConsul {
 type Found<T> = (T & { reason?: undefined }) | ({ [K in keyof T]?: undefined } & { reason: string });
 
 /** The path of a Consul binary, or why there is none: MESH_CONSUL_BIN, PATH, then .mesh/bin (.ci/install-debian). */
-export function findConsul(): { binary: string } | { binary: undefined; reason: string } {
-  const named = process.env.MESH_CONSUL_BIN;
-  const folders = (process.env.PATH ?? '').split(delimiter).filter(folder => folder !== '');
-  const installed = join(import.meta.dirname, '..', '.mesh', 'bin', 'consul');
-  const candidates = named ? [named] : [...folders.map(folder => join(folder, 'consul')), installed];
-  const binary = candidates.find(isExecutable);
-  if (binary !== undefined) return { binary };
-  if (named) return { binary, reason: `MESH_CONSUL_BIN=${named} is no executable file` };
-  return {
-    binary,
-    reason: 'no Consul on PATH or in .mesh/bin; run .ci/install-debian or set MESH_CONSUL_BIN',
-  };
+export function findConsul(): FoundProgram {
+  return findProgram('consul', { variable: 'MESH_CONSUL_BIN' });
 }
 
 /**
@@ -97,8 +87,7 @@ async function startAgents(
   describe: (ports: [Ports, ...Ports[]]) => AgentOptions[],
   count = 1,
 ): Promise<RealConsul[]> {
-  for (let attempt = 1; ; attempt++) {
-    const free = await freePorts(4 * count);
+  return onFreePorts(4 * count, async free => {
     const ports = Array.from({ length: count }, (_, i) => {
       const [http, serf, wan, rpc] = free.slice(4 * i) as [number, number, number, number];
       return { http, serf, wan, rpc };
@@ -108,8 +97,8 @@ async function startAgents(
     const failed = starts.find(start => start.status === 'rejected');
     if (!failed) return agents;
     await Promise.all(agents.map(agent => agent.close()));
-    if (attempt === ATTEMPTS || !IN_USE.test(String(failed.reason))) throw failed.reason;
-  }
+    throw failed.reason;
+  });
 }
 
 class Agent implements RealConsul {
@@ -118,7 +107,7 @@ class Agent implements RealConsul {
   readonly #binary: string;
   readonly #arguments: string[];
   readonly #data: string | undefined;
-  #child: ChildProcess | undefined;
+  #program: RealProgram | undefined;
 
   constructor(binary: string, { role, ports }: AgentOptions) {
     const { http, serf, wan, rpc } = ports;
@@ -136,32 +125,19 @@ class Agent implements RealConsul {
   }
 
   get pid(): number {
-    return this.#child?.pid as number;
+    return this.#program?.pid as number;
   }
 
   async restart({ lost = false } = {}): Promise<void> {
     if (lost) this.#removeData();
-    const child = spawn(this.#binary, this.#arguments, { stdio: ['ignore', 'pipe', 'pipe'] });
-    this.#child = child;
-    process.once('exit', this.#onExit);
-    let printed = '';
-    for (const stream of [child.stdout, child.stderr])
-      stream.on('data', chunk => (printed = (printed + chunk).slice(-4000)));
-    try {
-      await once(child, 'spawn');
-      await untilReady(this.url, child);
-    } catch (error) {
-      await this.kill();
-      throw new Error(`${this.#binary} does not start: ${(error as Error).message}\n${printed}`);
-    }
+    this.#program = await startProgram(this.#binary, this.#arguments, {
+      isReady: () => isReady(this.url),
+      cleanUp: () => this.#removeData(),
+    });
   }
 
   async kill(): Promise<void> {
-    process.off('exit', this.#onExit);
-    const child = this.#child;
-    if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    child.kill('SIGKILL');
-    await once(child, 'exit');
+    await this.#program?.kill();
   }
 
   /** As hard: there is nothing to save, and leaving the cluster takes it seconds. */
@@ -170,28 +146,18 @@ class Agent implements RealConsul {
     this.#removeData();
   }
 
-  readonly #onExit = () => {
-    this.#child?.kill('SIGKILL');
-    this.#removeData();
-  };
-
   #removeData(): void {
     if (this.#data !== undefined) rmSync(this.#data, { recursive: true, force: true });
   }
 }
 
-async function untilReady(url: string, child: ChildProcess): Promise<void> {
-  const deadline = Date.now() + START_MS;
-  while (Date.now() < deadline) {
-    if (child.exitCode !== null || child.signalCode !== null) throw new Error('it exited');
-    const [leader, nodes] = await Promise.all([
-      read(`${url}/v1/status/leader`),
-      read(`${url}/v1/catalog/nodes`),
-    ]);
-    if (typeof leader === 'string' && leader !== '' && Array.isArray(nodes) && nodes.length > 0) return;
-    await pause(100);
-  }
-  throw new Error(`no leader after ${START_MS / 1000} s`);
+/** It has a leader, and itself in its catalogue. */
+async function isReady(url: string): Promise<boolean> {
+  const [leader, nodes] = await Promise.all([
+    read(`${url}/v1/status/leader`),
+    read(`${url}/v1/catalog/nodes`),
+  ]);
+  return typeof leader === 'string' && leader !== '' && Array.isArray(nodes) && nodes.length > 0;
 }
 
 async function read(url: string): Promise<unknown> {
@@ -202,32 +168,9 @@ async function read(url: string): Promise<unknown> {
   }
 }
 
-/** All open at once, so that they differ. */
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      return server;
-    }),
-  );
-  const ports = servers.map(server => (server.address() as { port: number }).port);
-  await Promise.all(servers.map(server => once(server.close(), 'close')));
-  return ports;
-}
-
 /** The port and its option came with 1.14; older ones refuse an option that they do not know. */
 function hasGrpcTls(binary: string): boolean {
   const [, major, minor] =
     /v(\d+)\.(\d+)/.exec(spawnSync(binary, ['version']).stdout?.toString() ?? '') ?? [];
   return Number(major) > 1 || Number(minor) >= 14;
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

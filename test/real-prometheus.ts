@@ -1,10 +1,8 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { accessSync, constants, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
+import { join } from 'node:path';
+import { type FoundProgram, findProgram, onFreePorts, skipWithout, startProgram } from './real-program.ts';
 
 /** One sample of an instant query. */
 export interface Sample {
@@ -30,32 +28,14 @@ export interface RealPrometheus {
   close(): Promise<void>;
 }
 
-const START_MS = 20_000;
-/** Another process may take a free port before Prometheus does. */
-const ATTEMPTS = 3;
-
 /** The path of a program of Prometheus', or why there is none: MESH_PROMETHEUS_DIR, PATH, then .mesh/bin (.ci/install-debian). */
-export function findPrometheus(
-  program: 'prometheus' | 'promtool' = 'prometheus',
-): { binary: string } | { binary: undefined; reason: string } {
-  const named = process.env.MESH_PROMETHEUS_DIR;
-  const folders = (process.env.PATH ?? '').split(delimiter).filter(folder => folder !== '');
-  const installed = join(import.meta.dirname, '..', '.mesh', 'bin');
-  const binary = (named ? [named] : [...folders, installed])
-    .map(folder => join(folder, program))
-    .find(isExecutable);
-  if (binary !== undefined) return { binary };
-  if (named) return { binary, reason: `MESH_PROMETHEUS_DIR=${named} has no program ${program}` };
-  return {
-    binary,
-    reason: `no ${program} on PATH or in .mesh/bin; run .ci/install-debian prometheus or set MESH_PROMETHEUS_DIR`,
-  };
+function findPrometheus(program: 'prometheus' | 'promtool'): FoundProgram {
+  return findProgram(program, { variable: 'MESH_PROMETHEUS_DIR', inFolder: true, install: 'prometheus' });
 }
 
-/** For the `skip` of a test: false when there is one, else the reason. Where CI is set, a missing one is a failure. */
+/** For the `skip` of a test that wants a real Prometheus. */
 export function skipWithoutPrometheus(): string | false {
-  const missing = (['prometheus', 'promtool'] as const).map(findPrometheus).find(found => !found.binary);
-  return missing && 'reason' in missing && !process.env.CI ? missing.reason : false;
+  return skipWithout(findPrometheus('prometheus'), findPrometheus('promtool'));
 }
 
 /** Runs promtool; resolves with whether it was content, and all that it printed. */
@@ -85,24 +65,10 @@ export async function knowsConsul(): Promise<boolean> {
  * it printed, when it is not within 20 s, or when there is no binary.
  */
 export async function startRealPrometheus(config: string): Promise<RealPrometheus> {
-  const found = findPrometheus();
+  const found = findPrometheus('prometheus');
   if (found.binary === undefined) throw new Error(found.reason);
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await start(found.binary, config, await freePort());
-    } catch (error) {
-      if (attempt === ATTEMPTS || !/in use/.test((error as Error).message)) throw error;
-    }
-  }
-}
-
-/** A port of 127.0.0.1 that nobody has just now. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  await once(server.close(), 'close');
-  return port;
+  const { binary } = found;
+  return onFreePorts(1, ([port = 0]) => start(binary, config, port));
 }
 
 async function start(binary: string, config: string, port: number): Promise<RealPrometheus> {
@@ -111,62 +77,38 @@ async function start(binary: string, config: string, port: number): Promise<Real
   writeFileSync(path, config);
   const url = `http://127.0.0.1:${port}`;
   const options = [`--config.file=${path}`, `--storage.tsdb.path=${join(folder, 'data')}`];
-  const child = spawn(
+  const cleanUp = () => rmSync(folder, { recursive: true, force: true });
+  const { pid, printed, kill } = await startProgram(
     binary,
     [...options, `--web.listen-address=127.0.0.1:${port}`, '--web.enable-lifecycle'],
-    {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    },
-  );
-  let printed = '';
-  child.stderr.on('data', chunk => (printed = (printed + chunk).slice(-4000)));
-  const onExit = () => {
-    child.kill('SIGKILL');
-    rmSync(folder, { recursive: true, force: true });
-  };
-  process.once('exit', onExit);
-  const close = async () => {
-    process.off('exit', onExit);
-    if (child.exitCode === null && child.signalCode === null && child.pid !== undefined) {
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    }
-    rmSync(folder, { recursive: true, force: true });
-  };
-  try {
-    await once(child, 'spawn');
-    await untilReady(url, child);
-  } catch (error) {
-    await close();
-    throw new Error(`${binary} does not start: ${(error as Error).message}\n${printed}`);
-  }
+    { isReady: () => isReady(url), cleanUp },
+  ).catch(error => {
+    cleanUp();
+    throw error;
+  });
   return {
     url,
-    pid: child.pid as number,
+    pid,
     query: expression => query(url, expression),
     alerts: async () => (await get<{ alerts: Alert[] }>(`${url}/api/v1/alerts`)).alerts,
     async reload(text) {
       writeFileSync(path, text);
       const response = await fetch(`${url}/-/reload`, { method: 'POST' });
       const body = await response.text();
-      if (!response.ok) throw new Error(`${body}\n${printed}\n${readFileSync(path, 'utf8')}`);
+      if (!response.ok) throw new Error(`${body}\n${printed()}\n${readFileSync(path, 'utf8')}`);
     },
-    close,
+    async close() {
+      await kill();
+      cleanUp();
+    },
   };
 }
 
-async function untilReady(url: string, child: ChildProcess): Promise<void> {
-  const deadline = Date.now() + START_MS;
-  while (Date.now() < deadline) {
-    if (child.exitCode !== null || child.signalCode !== null) throw new Error('it exited');
-    const ready = await fetch(`${url}/-/ready`).then(
-      async response => (await response.text()) !== '' && response.ok,
-      () => false,
-    );
-    if (ready) return;
-    await pause(50);
-  }
-  throw new Error(`it was not ready after ${START_MS / 1000} s`);
+async function isReady(url: string): Promise<boolean> {
+  return fetch(`${url}/-/ready`).then(
+    async response => (await response.text()) !== '' && response.ok,
+    () => false,
+  );
 }
 
 async function query(url: string, expression: string): Promise<Sample[]> {
@@ -183,13 +125,4 @@ async function get<T>(url: string): Promise<T> {
   const body = (await (await fetch(url)).json()) as { status: string; error?: string; data: T };
   if (body.status !== 'success') throw new Error(`${url}: ${body.error}`);
   return body.data;
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,13 +1,6 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants } from 'node:fs';
-import { createConnection, createServer } from 'node:net';
-import { delimiter, join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
-
-const START_MS = 20_000;
-/** Another process may take a free port before Redis does. */
-const ATTEMPTS = 3;
+import { createConnection } from 'node:net';
+import { type FoundProgram, findProgram, onFreePorts, skipWithout, startProgram } from './real-program.ts';
 
 export interface RealRedis {
   url: string;
@@ -17,27 +10,13 @@ export interface RealRedis {
 }
 
 /** The path of a redis-server binary, or why there is none: MESH_REDIS_BIN, PATH, then .mesh/bin (.ci/install-debian). */
-export function findRedis(): { binary: string } | { binary: undefined; reason: string } {
-  const named = process.env.MESH_REDIS_BIN;
-  const folders = (process.env.PATH ?? '').split(delimiter).filter(folder => folder !== '');
-  const installed = join(import.meta.dirname, '..', '.mesh', 'bin', 'redis-server');
-  const candidates = named ? [named] : [...folders.map(folder => join(folder, 'redis-server')), installed];
-  const binary = candidates.find(isExecutable);
-  if (binary !== undefined) return { binary };
-  if (named) return { binary, reason: `MESH_REDIS_BIN=${named} is no executable file` };
-  return {
-    binary,
-    reason: 'no redis-server on PATH or in .mesh/bin; run .ci/install-debian or set MESH_REDIS_BIN',
-  };
+export function findRedis(): FoundProgram {
+  return findProgram('redis-server', { variable: 'MESH_REDIS_BIN' });
 }
 
-/**
- * For the `skip` of a test that wants a real Redis: false when there is one, else the reason. Where CI is set, a
- * missing Redis is a failure of the test and no skip.
- */
+/** For the `skip` of a test that wants a real Redis. */
 export function skipWithoutRedis(): string | false {
-  const found = findRedis();
-  return found.binary === undefined && !process.env.CI ? found.reason : false;
+  return skipWithout(findRedis());
 }
 
 /**
@@ -47,50 +26,16 @@ export function skipWithoutRedis(): string | false {
 export async function startRealRedis({ port = 0 } = {}): Promise<RealRedis> {
   const found = findRedis();
   if (found.binary === undefined) throw new Error(found.reason);
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await start(found.binary, port || (await freePort()));
-    } catch (error) {
-      if (attempt === ATTEMPTS || !/in use/.test((error as Error).message)) throw error;
-    }
-  }
+  const { binary } = found;
+  return onFreePorts(1, ([free = 0]) => start(binary, port || free));
 }
 
 async function start(binary: string, port: number): Promise<RealRedis> {
-  const options = `--port ${port} --bind 127.0.0.1 --save --appendonly no --daemonize no`.split(' ');
-  options.splice(options.indexOf('--save') + 1, 0, '');
-  const child = spawn(binary, options, { stdio: ['ignore', 'pipe', 'pipe'] });
-  const killOnExit = () => child.kill('SIGKILL');
-  process.once('exit', killOnExit);
-  let printed = '';
-  for (const stream of [child.stdout, child.stderr])
-    stream.on('data', chunk => (printed = (printed + chunk).slice(-4000)));
-
-  const close = async () => {
-    process.off('exit', killOnExit);
-    if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    // Also ends one that a test has stopped (SIGSTOP).
-    child.kill('SIGKILL');
-    await once(child, 'exit');
-  };
-  try {
-    await once(child, 'spawn');
-    await untilReady(port, child);
-  } catch (error) {
-    await close();
-    throw new Error(`${binary} does not start: ${(error as Error).message}\n${printed}`);
-  }
-  return { url: `redis://127.0.0.1:${port}`, port, pid: child.pid as number, close };
-}
-
-async function untilReady(port: number, child: ChildProcess): Promise<void> {
-  const deadline = Date.now() + START_MS;
-  while (Date.now() < deadline) {
-    if (child.exitCode !== null || child.signalCode !== null) throw new Error('it exited');
-    if (await answers(port)) return;
-    await pause(20);
-  }
-  throw new Error(`no answer after ${START_MS / 1000} s`);
+  const options = ['--port', String(port), '--bind', '127.0.0.1', '--save', ''];
+  const { pid, kill } = await startProgram(binary, [...options, '--appendonly', 'no', '--daemonize', 'no'], {
+    isReady: () => answers(port),
+  });
+  return { url: `redis://127.0.0.1:${port}`, port, pid, close: kill };
 }
 
 async function answers(port: number): Promise<boolean> {
@@ -103,22 +48,5 @@ async function answers(port: number): Promise<boolean> {
     return false;
   } finally {
     socket.destroy();
-  }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  await once(server.close(), 'close');
-  return port;
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
   }
 }

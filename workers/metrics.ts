@@ -3,10 +3,10 @@ import { SERVER_REQUESTS } from '../mesh/eras.ts';
 import type { ErrorCode } from '../mesh/errors.ts';
 import type { RpcRequest } from '../mesh/jsonrpc.ts';
 import { METRIC_PREFIX } from '../mesh/names.ts';
+import { addCount, addGauge } from '../mesh/read-metrics.ts';
 import type { Service } from '../mesh/registry.ts';
 import { SECONDS } from './metrics/buckets.ts';
 import { CallMetrics, type CallResult } from './metrics/calls.ts';
-import { addCount, addGauge } from './metrics/counted.ts';
 import { describeServer, type MeasuredServer } from './metrics/server.ts';
 
 export interface WorkerMetrics {
@@ -90,9 +90,9 @@ export function createWorkerMetrics({
     registers,
   });
   const calls = new CallMetrics(registers);
-  addGauge('in_flight', 'Requests inside the MCP server', inFlight, registers);
+  addGauge(`${PREFIX}in_flight`, 'Requests inside the MCP server', inFlight, registers);
   const waiting = 'Requests that wait for a place in the MCP server, or for their next try';
-  addGauge('queue_depth', waiting, queued, registers);
+  addGauge(`${PREFIX}queue_depth`, waiting, queued, registers);
   describeServer(server, registers);
   return {
     observe: (method, outcome, seconds) =>
@@ -116,20 +116,35 @@ function describeWorker(
 ): void {
   const { concurrency, queue, limits } = service;
   addGauge(
-    'concurrency_limit',
+    `${PREFIX}concurrency_limit`,
     'Calls that may be inside the MCP server at once',
     () => concurrency,
     registers,
   );
-  addGauge('queue_limit', 'Calls that may wait beyond those', () => queue, registers);
+  addGauge(`${PREFIX}queue_limit`, 'Calls that may wait beyond those', () => queue, registers);
   const memory = () => limits.memory_mb * 1024 * 1024;
-  addGauge('child_memory_limit_bytes', 'Memory at which the MCP server is ended', memory, registers);
+  addGauge(`${PREFIX}child_memory_limit_bytes`, 'Memory at which the MCP server is ended', memory, registers);
   const known = () => sessions.size;
-  addGauge('sessions', 'Legacy sessions that this worker knows of, used within 5 minutes', known, registers);
+  addGauge(
+    `${PREFIX}sessions`,
+    'Legacy sessions that this worker knows of, used within 5 minutes',
+    known,
+    registers,
+  );
   const streams = () => sessions.streams + listens.size;
-  addGauge('streams', 'Listening streams that are open: GET, and subscriptions/listen', streams, registers);
+  addGauge(
+    `${PREFIX}streams`,
+    'Listening streams that are open: GET, and subscriptions/listen',
+    streams,
+    registers,
+  );
   const servers = () => pool.size;
-  addGauge('pool_servers', 'MCP servers of single sessions and calls, spares included', servers, registers);
+  addGauge(
+    `${PREFIX}pool_servers`,
+    'MCP servers of single sessions and calls, spares included',
+    servers,
+    registers,
+  );
   const lost = () => audit?.dropped ?? 0;
-  addCount('audit_entries_lost_total', 'Audit entries that were not written', lost, registers);
+  addCount(`${PREFIX}audit_entries_lost_total`, 'Audit entries that were not written', lost, registers);
 }

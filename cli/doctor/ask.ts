@@ -1,3 +1,4 @@
+import { readBounded } from '../../mesh/bounded-body.ts';
 import { isObject } from '../../mesh/jsonrpc.ts';
 
 /** An HTTP answer, whoever gave it. */
@@ -45,7 +46,8 @@ export async function ask(
       signal: AbortSignal.timeout(timeoutMs),
       ...(body === undefined ? {} : { body }),
     });
-    const text = await readText(response);
+    const text = await readBounded(response.body ?? [], ANSWER_BYTES);
+    if (text === undefined) throw new Error(`the answer is longer than ${ANSWER_BYTES} bytes`);
     const type = (response.headers.get('content-type') ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
     return { status: response.status, type, text, json: parse(text) };
   } catch (cause) {
@@ -67,17 +69,6 @@ export function excerpt({ type, text, json }: Answer): string {
 export function shorten(text: string): string {
   const line = text.trim().replaceAll(/\s+/g, ' ');
   return line.length > SHOWN_LENGTH ? `${line.slice(0, SHOWN_LENGTH)} …` : line;
-}
-
-async function readText(response: Response): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of response.body ?? []) {
-    size += chunk.length;
-    if (size > ANSWER_BYTES) throw new Error(`the answer is longer than ${ANSWER_BYTES} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString();
 }
 
 function parse(text: string): unknown {

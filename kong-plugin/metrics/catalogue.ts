@@ -1,5 +1,6 @@
 import { Gauge, type Registry } from 'prom-client';
 import { METRIC_PREFIX } from '../../mesh/names.ts';
+import { addGauge } from '../../mesh/read-metrics.ts';
 import type { Discovery } from '../discovery.ts';
 
 export type Catalogue = Pick<Discovery, 'age' | 'list'>;
@@ -9,22 +10,13 @@ export const INSTANCE_STATES = ['passing', 'warning', 'critical', 'maintenance']
 /** Read when it is asked for, so that a Consul which no longer answers shows. */
 export function describeCatalogue(catalogue: Catalogue, registers: Registry[]): void {
   const prefix = `${METRIC_PREFIX}catalogue_`;
-  new Gauge({
-    name: `${prefix}age_seconds`,
-    help: 'Time since Consul last answered; up to 33 s while all is well',
+  addGauge(
+    `${prefix}age_seconds`,
+    'Time since Consul last answered; up to 33 s while all is well',
+    () => catalogue.age(Date.now()),
     registers,
-    collect() {
-      this.set(catalogue.age(Date.now()));
-    },
-  });
-  new Gauge({
-    name: `${prefix}services`,
-    help: 'Services that the gateway knows',
-    registers,
-    collect() {
-      this.set(catalogue.list().length);
-    },
-  });
+  );
+  addGauge(`${prefix}services`, 'Services that the gateway knows', () => catalogue.list().length, registers);
   new Gauge({
     name: `${prefix}instances`,
     help: 'Instances that the gateway knows, by their state in Consul',

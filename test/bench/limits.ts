@@ -95,9 +95,9 @@ async function timeEnter(): Promise<void> {
   const limits = { rate: { requests: 1e9, windowS: 60 }, inFlight: 20 };
   await report('enter + leave, memory', async checks => {
     for (let i = 0; i < checks; i += 1) {
-      const callId = `call ${i}`;
-      await enter({ principal: principal(i % 1000), service: 'github', limits, callId, ttlMs: 60_000 });
-      leave(callId);
+      const lease = `call ${i}`;
+      await enter({ principal: principal(i % 1000), service: 'github', limits, lease, ttlMs: 60_000 });
+      leave(lease);
     }
   });
 }

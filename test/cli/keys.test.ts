@@ -11,10 +11,10 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
 import { hashApiKey, loadAccessPolicy } from '../../mesh/access-policy.ts';
 import { deriveServiceKey } from '../../mesh/keys.ts';
 import { followPolicy } from '../../mesh/policy-file.ts';
+import { until } from '../until.ts';
 import { folderFor, MESH, mesh, run } from './helpers.ts';
 
 const KEY = /^mk_[A-Za-z0-9_-]{43}\n$/;
@@ -369,10 +369,6 @@ test('a gateway that follows the policy knows a key from the moment it is made u
   const file = followPolicy({ path, pollMs: 20 });
   t.after(file.close);
   const knows = (key: string) => file.policy.apiKeys.some(({ hash }) => hash.equals(hashApiKey(key)));
-  const until = async (condition: () => boolean) => {
-    for (let i = 0; i < 500 && !condition(); i += 1) await delay(20);
-    assert.ok(condition());
-  };
   const { out } = await mesh('keys', 'create', 'x', '--roles', 'local', '--file', path);
   await until(() => knows(out.trim()));
   await mesh('keys', 'revoke', 'x', '--file', path);

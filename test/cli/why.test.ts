@@ -6,18 +6,20 @@ import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { closedPort } from '../kong/gateway-helpers.ts';
 import { startTracedMesh } from '../kong-plugin/traced-mesh.ts';
+import { until } from '../until.ts';
 import { folderFor, mesh, type Result } from './helpers.ts';
 
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
 const CALL = 'call-0001';
 
 /** Asks again while the log phase, or the disk, is behind the answer. */
-async function until(ask: () => Promise<Result>, wanted: RegExp): Promise<Result> {
-  for (let i = 0; i < 40; i += 1) {
-    const result = await ask();
-    if (wanted.test(result.out)) return result;
-  }
-  return ask();
+async function untilSaid(ask: () => Promise<Result>, wanted: RegExp): Promise<Result> {
+  let result: Result;
+  const look = async () => {
+    result = await ask();
+    return wanted.test(result.out) && result;
+  };
+  return until(String(wanted), look, () => result.out);
 }
 
 test('one id tells of caller, policy, candidates, choice, tries, waiting, execution and trace', async t => {
@@ -29,7 +31,7 @@ test('one id tells of caller, policy, candidates, choice, tries, waiting, execut
   const { metricsUrl, audit, workers } = traced;
   const ask = (...more: string[]) =>
     mesh('why', callId, '--gateway', metricsUrl, '--audit', audit.gateway, '--audit', audit.workers, ...more);
-  const { out, code } = await until(ask, /result[\s\S]*execution/);
+  const { out, code } = await untilSaid(ask, /result[\s\S]*execution/);
   assert.equal(code, 0);
   const chosen = /chosen +(\S+) \(ADAPTIVE\) of 2/.exec(out)?.[1];
   assert.ok(

@@ -5,6 +5,7 @@ import { request } from 'node:http';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type RealConsul, startRealConsul } from '../real-consul.ts';
+import { until } from '../until.ts';
 import { readAnswer } from '../workers/helpers.ts';
 import { connectHttp, connectStdio } from './clients.ts';
 import { descendants, isAlive, type Mesh, startMesh } from './mesh-process.ts';
@@ -182,14 +183,17 @@ function cases(mesh: () => Mesh): void {
       });
       assert.deepEqual([status, json?.content?.[0].text], [200, `Echo: ${i}`], text);
     }
-    const deadline = Date.now() + 30_000;
-    for (;;) {
-      // At its port, under its id.
-      const status = (await readAnswer(await fetch(`${service('everything')}/status`))).json;
-      if (status.instances === 3 && status.healthy === 3 && workers().length === 3) break;
-      assert.ok(Date.now() < deadline, `${JSON.stringify(status)}\n${mesh().output()}`);
-      await pause(100);
-    }
+    let status: unknown;
+    await until(
+      'three healthy instances',
+      async () => {
+        // At its port, under its id.
+        const { json } = await readAnswer(await fetch(`${service('everything')}/status`));
+        status = json;
+        return json.instances === 3 && json.healthy === 3 && workers().length === 3;
+      },
+      () => `${JSON.stringify(status)}\n${mesh().output()}`,
+    );
     assert.ok(workers().every(({ pid }) => pid !== victim.pid));
   });
 

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import type { Fault, TcpProxy } from '../tcp-proxy.ts';
+import { until } from '../until.ts';
 import { ended, type FaultMesh, failedOf, SHOP, SHOP_WORKERS, startFaultLoad } from './fault-mesh.ts';
-import { until } from './fleet-harness.ts';
 
 const FAULTS: Fault[] = ['drop', 'reset', 'refuse'];
 const CALLS = 100;

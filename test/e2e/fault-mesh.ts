@@ -1,7 +1,8 @@
 import type { TestContext } from 'node:test';
 import type { RealConsul } from '../real-consul.ts';
 import { startTcpProxy, type TcpProxy } from '../tcp-proxy.ts';
-import { type After, type FleetHarness, startFleetHarness, until } from './fleet-harness.ts';
+import { until } from '../until.ts';
+import { type After, type FleetHarness, startFleetHarness } from './fleet-harness.ts';
 import { type CallRecord, type Load, type LoadOptions, startLoad } from './load-generator.ts';
 
 export const SHOP = 'shop';

@@ -1,14 +1,14 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import { stringify } from 'yaml';
-import { type Gateway, startGateway } from '../../kong/dev/gateway.ts';
-import { buildPlugin } from '../../kong-plugin/build.ts';
+import type { Gateway } from '../../kong/dev/gateway.ts';
 import { deriveServiceKey } from '../../mesh/keys.ts';
+import { installPlugin, startPluginGateway, writeOpenPolicy } from '../plugin-gateway.ts';
+import { until } from '../until.ts';
 import { SCRIPTED } from '../workers/helpers.ts';
-import { isAlive, ROOT } from './mesh-process.ts';
+import { isAlive } from './mesh-process.ts';
 import { startWorkerProcess, type WorkerProcess } from './worker-process.ts';
 
 /** Takes a clean-up; the last one is to run first. */
@@ -70,16 +70,6 @@ export interface FleetHarness {
   output(): string;
 }
 
-const CONFIG = join(ROOT, 'kong/kong.yml');
-const PLUGIN_SERVER = join(ROOT, 'kong-plugin/server.cjs');
-/** Access policy: what is tested here is not who may call. */
-const EVERYBODY = {
-  version: 1,
-  anonymous: 'everybody',
-  roles: { everybody: { allow: [{ service: '*' }] } },
-};
-const DEADLINE_MS = 30_000;
-const POLL_MS = 20;
 const LINES_MAX = 300;
 /** By how much a worker waits longer than gateways keep idle connections; 1 s of 15 s at the defaults. */
 const DRAIN_MARGIN_MS = 500;
@@ -116,13 +106,11 @@ export async function startFleetHarness(after: After, options: FleetOptions): Pr
     all.push(...started);
     workers.set(name, started);
   }
-  const policy = join(folder, 'access.yaml');
-  writeFileSync(policy, stringify(EVERYBODY));
   const gateways = await startGateways(
     { after, folder, count: options.gateways ?? 1, idleMs, print },
     {
       CONSUL_HTTP_ADDR: options.gatewaysConsulUrl ?? consulUrl,
-      MESH_ACCESS_POLICY: policy,
+      MESH_ACCESS_POLICY: writeOpenPolicy(folder),
       ...(options.prove === false ? {} : { MESH_ROOT_KEYS: keys.root.toString('base64url') }),
       MESH_IDENTITY_PRIVATE_KEY: keys.private,
     },
@@ -167,21 +155,6 @@ export async function restartInTurn(harness: FleetHarness, service: string): Pro
     if (how !== 0) throw new Error(`${worker.instance} did not stop cleanly: ${how}\n${harness.output()}`);
     await worker.restart();
     await harness.healthy(service, workers.length);
-  }
-}
-
-/** Waits for a state; the deadline only ends a test that failed, with what there was instead. */
-export async function until<T>(
-  what: string,
-  look: () => Promise<T | false | undefined> | T | false | undefined,
-  explain: () => string = () => '',
-): Promise<T> {
-  const deadline = Date.now() + DEADLINE_MS;
-  for (;;) {
-    const found = await look();
-    if (found !== false && found !== undefined) return found;
-    if (Date.now() > deadline) throw new Error(`no ${what} within ${DEADLINE_MS} ms; ${explain()}`);
-    await pause(POLL_MS);
   }
 }
 
@@ -233,18 +206,10 @@ interface GatewayPlan {
 
 async function startGateways(plan: GatewayPlan, env: Record<string, string>): Promise<Gateway[]> {
   const { after, folder, count, idleMs, print } = plan;
-  // A folder of its own: other tests build theirs at the same time, and Kong wants nothing else in it.
-  const plugins = join(folder, 'plugins');
-  mkdirSync(plugins);
-  await buildPlugin(join(plugins, 'mcp-mesh.cjs'));
+  const plugins = await installPlugin(folder);
   const gateways = Array.from({ length: count }, async () => {
-    const gateway = await startGateway({
-      configPath: CONFIG,
+    const gateway = await startPluginGateway(plugins, env, {
       upstreamIdleMs: idleMs,
-      pluginServer: {
-        command: [process.execPath, PLUGIN_SERVER, '--plugins-directory', plugins],
-        env,
-      },
       log: (level, message) => print(`[gateway] ${level} ${message}`),
     });
     after(() => gateway.close());

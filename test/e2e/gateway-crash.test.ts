@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { startRealConsul } from '../real-consul.ts';
-import { collectCleanUps, type FleetHarness, startFleetHarness, until } from './fleet-harness.ts';
+import { until } from '../until.ts';
+import { collectCleanUps, type FleetHarness, startFleetHarness } from './fleet-harness.ts';
 import { type CallRecord, callMark, startLoad } from './load-generator.ts';
 
 const SERVICE = 'shop';

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { until } from '../until.ts';
 import {
   BUSY,
   brief,
@@ -11,7 +12,7 @@ import {
   startFaultLoad,
   twice,
 } from './fault-mesh.ts';
-import { type FleetHarness, until } from './fleet-harness.ts';
+import type { FleetHarness } from './fleet-harness.ts';
 import { type CallRecord, callMark } from './load-generator.ts';
 
 /** Longer than Consul's check takes to give up: 2 s between two and 5 s for one (workers/registration.ts). */

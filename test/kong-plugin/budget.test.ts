@@ -6,17 +6,14 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { startConsul } from '../../kong/dev/consul.ts';
-import { type Gateway, startGateway } from '../../kong/dev/gateway.ts';
-import { buildPlugin } from '../../kong-plugin/build.ts';
+import type { Gateway } from '../../kong/dev/gateway.ts';
+import { installPlugin, startPluginGateway } from '../plugin-gateway.ts';
 import { readAnswer, ready, scriptedService, startTestWorker } from '../workers/helpers.ts';
-
-const fromRoot = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 
 /** The real plugin in the real plugin server, behind the gateway stand-in, with one worker. */
 async function startMesh(t: TestContext): Promise<Gateway> {
-  const plugins = mkdtempSync(join(tmpdir(), 'mesh-plugin-'));
-  t.after(() => rmSync(plugins, { recursive: true }));
-  await buildPlugin(join(plugins, 'mcp-mesh.cjs'));
+  const folder = mkdtempSync(join(tmpdir(), 'mesh-plugin-'));
+  t.after(() => rmSync(folder, { recursive: true }));
   const consul = await startConsul();
   t.after(consul.close);
   const worker = await startTestWorker(t, scriptedService(), {
@@ -24,15 +21,10 @@ async function startMesh(t: TestContext): Promise<Gateway> {
     advertiseAddress: '127.0.0.1',
   });
   await ready(worker);
-  const command = [process.execPath, fromRoot('kong-plugin/server.cjs'), '--plugins-directory', plugins];
-  const env = {
+  const gateway = await startPluginGateway(await installPlugin(folder), {
     PATH: process.env.PATH ?? '',
     CONSUL_HTTP_ADDR: consul.url,
-    MESH_ACCESS_POLICY: fromRoot('config/access.yaml'),
-  };
-  const gateway = await startGateway({
-    configPath: fromRoot('kong/kong.yml'),
-    pluginServer: { command, env },
+    MESH_ACCESS_POLICY: fileURLToPath(new URL('../../config/access.yaml', import.meta.url)),
   });
   t.after(gateway.close);
   return gateway;

@@ -11,15 +11,16 @@ import { adHocService } from '../../mesh/registry.ts';
 import { createRegistration } from '../../workers/registration.ts';
 import { put, request, startHealth } from '../kong/consul-helpers.ts';
 import { findConsul, startConsulCluster, startRealConsul } from '../real-consul.ts';
+import { skipWithout } from '../real-program.ts';
+import { untilWithin } from '../until.ts';
 import { silentLog } from '../workers/helpers.ts';
 
 /** Only a limit for a test that hangs. */
-const PATIENCE_MS = 45_000;
+const until = untilWithin(45_000);
 /** Longer than a worker's TTL of 15 s. */
 const OUTAGE_MS = 17_000;
 
-const found = findConsul();
-const skip = found.binary === undefined && !process.env.CI ? found.reason : false;
+const skip = skipWithout(findConsul());
 
 describe('discovery and workers with a real Consul', { skip, concurrency: true }, () => {
   test('Consul is away for longer than a TTL and comes back with its data, then without', async t => {
@@ -33,12 +34,12 @@ describe('discovery and workers with a real Consul', { skip, concurrency: true }
       for (const host of ['one', 'two']) await startEntry(t, consul.url, name, host);
     await gateway.untilPassing({ a: 2, b: 2 });
     gateway.watchLoss();
-    await until(() => gateway.discovery.find('b')?.definition.load_balancer === 'ADAPTIVE', 'no definition');
+    await until('definition', () => gateway.discovery.find('b')?.definition.load_balancer === 'ADAPTIVE');
     // The file is written within a second of the last change.
     await pause(1500);
 
     await consul.kill();
-    await until(() => gateway.errors.length > 0, 'no error was reported');
+    await until('error', () => gateway.errors.length > 0);
     const age = gateway.discovery.age(Date.now());
     const restarted = startGateway(t, consul.url, gateway.path);
     // Long before the 60 s are over: the first error is enough.
@@ -51,7 +52,7 @@ describe('discovery and workers with a real Consul', { skip, concurrency: true }
       assert.ok(discovery.age(Date.now()) > age + OUTAGE_MS / 2000);
 
     await consul.restart();
-    for (const { recovered } of [gateway, restarted]) await until(() => recovered() > 0, 'never recovered');
+    for (const { recovered } of [gateway, restarted]) await until('recovery', () => recovered() > 0);
     await untilConsulHas(consul.url, { a: 2, b: 2 });
     const index = (await request(consul.url, 'catalog/services')).index;
 
@@ -59,8 +60,8 @@ describe('discovery and workers with a real Consul', { skip, concurrency: true }
     await consul.restart({ lost: true });
     await untilConsulHas(consul.url, { a: 2, b: 2 });
     assert.ok((await request(consul.url, 'catalog/services')).index < index, 'the index was not reset');
-    for (const { recovered } of [gateway, restarted]) await until(() => recovered() > 1, 'never recovered');
-    await until(() => gateway.discovery.age(Date.now()) < 40, 'the age does not fall');
+    for (const { recovered } of [gateway, restarted]) await until('recovery', () => recovered() > 1);
+    await until('fall of the age', () => gateway.discovery.age(Date.now()) < 40);
     for (const { lost, passing } of [gateway, restarted]) {
       assert.deepEqual(lost(), []);
       assert.deepEqual(passing(), { a: 2, b: 2 });
@@ -144,7 +145,7 @@ describe('discovery and workers with a real Consul', { skip, concurrency: true }
     const age = restarted.discovery.age(Date.now());
 
     process.kill(consul.pid, 'SIGCONT');
-    await until(() => restarted.discovery.age(Date.now()) < age, 'no answer came');
+    await until('answer', () => restarted.discovery.age(Date.now()) < age);
     assert.deepEqual([gateway.passing(), restarted.passing()], [{ a: 1 }, { a: 1 }]);
   });
 });
@@ -182,6 +183,7 @@ function startGateway(t: TestContext, url: string, path = join(makeFolder(t), 't
     watchLoss: () => (expected = passingOf(discovery)),
     untilPassing: (wanted: Record<string, number>) =>
       until(
+        'such a table',
         () => JSON.stringify(passingOf(discovery)) === JSON.stringify(wanted),
         () => `the table is ${JSON.stringify(discovery.list())}, errors: ${errors.join('; ')}`,
       ),
@@ -216,19 +218,7 @@ async function untilConsulHas(url: string, wanted: Record<string, number>): Prom
   const count = async (name: string) =>
     ((await request(url, `health/service/mcp-${name}?passing`)).json() as unknown[]).length;
   for (const [name, instances] of Object.entries(wanted)) {
-    await until(async () => (await count(name)) === instances, `${name} does not come back to Consul`);
-  }
-}
-
-async function until(
-  condition: () => boolean | Promise<boolean>,
-  describeFault: string | (() => string),
-): Promise<void> {
-  const deadline = Date.now() + PATIENCE_MS;
-  while (!(await condition())) {
-    if (Date.now() > deadline)
-      assert.fail(typeof describeFault === 'string' ? describeFault : describeFault());
-    await pause(20);
+    await until(`return of ${name} to Consul`, async () => (await count(name)) === instances);
   }
 }
 

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { setTimeout as pause } from 'node:timers/promises';
 import { startConsul } from '../../kong/dev/consul.ts';
 import { createDiscovery, type Discovery } from '../../kong-plugin/discovery.ts';
 import { createGatewayMetrics } from '../../kong-plugin/metrics.ts';
 import { type Consul, createConsul, type Registration } from '../../mesh/consul.ts';
 import { readInstances } from '../../mesh/consul-watch.ts';
+import { until } from '../until.ts';
 
 function registration(name: string, port: number): Registration {
   const service = `mcp-${name}`;
@@ -35,10 +35,6 @@ async function setUp(t: TestContext): Promise<{ consul: Consul; discovery: Disco
     reader.close();
   });
   return { consul, discovery, url };
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await pause(10);
 }
 
 test('a service is known by its instances, by its definition, and by both', async t => {

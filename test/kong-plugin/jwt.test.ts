@@ -4,7 +4,8 @@ import type { AddressInfo } from 'node:net';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { base64url, exportJWK, generateKeyPair, SignJWT, UnsecuredJWT } from 'jose';
-import { createKeySets, createTokenVerifier } from '../../kong-plugin/jwt.ts';
+import { createKeySets } from '../../kong-plugin/jwks.ts';
+import { createTokenVerifier } from '../../kong-plugin/jwt.ts';
 import { AuthenticationError } from '../../kong-plugin/resource-metadata.ts';
 import type { AccessPolicy, JwtIssuer } from '../../mesh/access-policy.ts';
 

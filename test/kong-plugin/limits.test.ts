@@ -56,9 +56,9 @@ test('each principal has limits of its own in each service, whatever their names
 test('places in flight: one too many is refused, and one given back is free', async () => {
   const { enter, leave } = gateway();
   const limits: Limits = { ...RATE, inFlight: 2 };
-  await enter({ limits, callId: '1' });
-  await enter({ limits, callId: '2' });
-  const error = await refusal(enter({ limits, callId: '3' }));
+  await enter({ limits, lease: '1' });
+  await enter({ limits, lease: '2' });
+  const error = await refusal(enter({ limits, lease: '3' }));
   assert.equal(error.code, 'too_many_in_flight');
   assert.equal(errorHeaders(error)['retry-after'], '1');
   assert.deepEqual(error.headers, { 'ratelimit-policy': '"default";q=3;w=60' });
@@ -67,47 +67,33 @@ test('places in flight: one too many is refused, and one given back is free', as
   leave('3');
   leave('never seen');
   // The refused one was not counted.
-  assert.equal((await enter({ limits, callId: '4' })).ratelimit, '"default";r=0;t=60');
-  await refusal(enter({ limits, callId: '5' }));
-});
-
-test('requests that all bear one call id take a place each', async () => {
-  const { enter, leave } = gateway();
-  const limits: Limits = { inFlight: 2 };
-  await enter({ limits, callId: 'same' });
-  await enter({ limits, callId: 'same' });
-  await refusal(enter({ limits, callId: 'same' }));
-  leave('same');
-  await enter({ limits, callId: 'same' });
-  await refusal(enter({ limits, callId: 'same' }));
-  leave('same');
-  leave('same');
-  for (let i = 0; i < 2; i += 1) await enter({ limits, callId: 'same' });
+  assert.equal((await enter({ limits, lease: '4' })).ratelimit, '"default";r=0;t=60');
+  await refusal(enter({ limits, lease: '5' }));
 });
 
 test('a request that its rate refuses gives its place back', async () => {
   const { enter, leave, pass } = gateway();
   const limits: Limits = { rate: { requests: 1, windowS: 10 }, inFlight: 1 };
-  await enter({ limits, callId: '1' });
+  await enter({ limits, lease: '1' });
   leave('1');
   for (let i = 0; i < 3; i += 1) {
-    assert.equal((await refusal(enter({ limits, callId: `refused ${i}` }))).code, 'rate_limited');
+    assert.equal((await refusal(enter({ limits, lease: `refused ${i}` }))).code, 'rate_limited');
   }
   pass(10_000);
-  await enter({ limits, callId: '2' });
+  await enter({ limits, lease: '2' });
 });
 
 test('a place whose end nobody tells is free after its time', async () => {
   const { enter, leave, pass } = gateway();
   const limits: Limits = { inFlight: 1 };
-  await enter({ limits, callId: 'lost', ttlMs: 30_000 });
+  await enter({ limits, lease: 'lost', ttlMs: 30_000 });
   pass(29_999);
-  await refusal(enter({ limits, callId: 'early' }));
+  await refusal(enter({ limits, lease: 'early' }));
   pass(1);
-  await enter({ limits, callId: 'next' });
+  await enter({ limits, lease: 'next' });
   // The late word of the lost one frees nobody else's place.
   leave('lost');
-  await refusal(enter({ limits, callId: 'third' }));
+  await refusal(enter({ limits, lease: 'third' }));
 });
 
 test('a caller without limits gets no headers and takes no place', async () => {
@@ -121,18 +107,20 @@ test('two gateways on one Redis share rates and places', { skip }, async t => {
   const [one, two] = [shared(t, redis.url), shared(t, redis.url)];
   const limits: Limits = { rate: { requests: 100, windowS: 60 }, inFlight: 10 };
   const tries = Array.from({ length: 20 }, (_, i) =>
-    [one, two].map(({ enter }) => enter({ limits, callId: `${i}` })),
+    [one, two].map(({ enter }, gateway) => enter({ limits, lease: `${gateway}.${i}` })),
   );
   const results = await Promise.allSettled(tries.flat());
   assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 10);
   const refused = results.flatMap(result => (result.status === 'rejected' ? [result.reason.code] : []));
   assert.deepEqual([...new Set(refused)], ['too_many_in_flight']);
-  for (const { leave } of [one, two]) for (let i = 0; i < 20; i += 1) leave(`${i}`);
+  for (const [gateway, { leave }] of [one, two].entries())
+    for (let i = 0; i < 20; i += 1) leave(`${gateway}.${i}`);
   const serial = [];
   for (let i = 0; i < 60; i += 1) {
-    for (const { enter, leave } of [one, two]) {
-      serial.push(await enter({ limits, callId: `serial ${i}` }).catch(error => error.code));
-      leave(`serial ${i}`);
+    for (const [gateway, { enter, leave }] of [one, two].entries()) {
+      const lease = `serial ${gateway}.${i}`;
+      serial.push(await enter({ limits, lease }).catch(error => error.code));
+      leave(lease);
     }
   }
   assert.equal(serial.filter(answer => answer !== 'rate_limited').length, 90);
@@ -143,12 +131,12 @@ test('Redis gone, and the setting is to refuse: no place stays taken, callers wi
 }, async t => {
   const redis = await startRealRedis();
   const { enter } = shared(t, redis.url, 'deny');
-  await enter({ limits: { inFlight: 1 }, callId: '1' });
+  await enter({ limits: { inFlight: 1 }, lease: '1' });
   await redis.close();
-  const error = await enter({ limits: RATE, callId: '2' }).catch((fault: unknown) => fault);
+  const error = await enter({ limits: RATE, lease: '2' }).catch((fault: unknown) => fault);
   assert.ok(error instanceof MeshError);
   assert.equal(error.code, 'rate_limited');
-  assert.deepEqual(await enter({ limits: {}, callId: '3' }), {});
+  assert.deepEqual(await enter({ limits: {}, lease: '3' }), {});
 });
 
 type Options = Partial<Parameters<ReturnType<typeof createLimits>['enter']>[0]>;
@@ -166,7 +154,7 @@ function gateway(store = createLimitStore({ log: () => {} })) {
         principal: 'key:a',
         service: 'echo',
         limits: {},
-        callId: `call ${calls}`,
+        lease: `lease ${calls}`,
         ttlMs: 60_000,
       };
       return (await enter({ ...defaults, ...options })).headers;

@@ -13,7 +13,9 @@ import { deriveServiceKey } from '../../mesh/keys.ts';
 import { addProofRoute } from '../../workers/proof-route.ts';
 import { openConsul, put, registrationOf, request } from '../kong/consul-helpers.ts';
 import { findConsul, startRealConsul } from '../real-consul.ts';
-import { createApi, findInstance, listen, setUp, startStandIn, until } from './mesh-api/helpers.ts';
+import { skipWithout } from '../real-program.ts';
+import { until } from '../until.ts';
+import { createApi, findInstance, listen, setUp, startStandIn } from './mesh-api/helpers.ts';
 
 const cases: Record<string, (t: TestContext, url: string) => Promise<void>> = {
   async 'a registered instance is in Consul at its pinned address, checked, and gone when deregistered'(
@@ -206,18 +208,12 @@ describe('with the stand-in for Consul since 1.9.17', { concurrency: true }, () 
   runAll(() => startConsul({ knowsRedirects: true })),
 );
 
-const found = findConsul();
-const reason = found.binary === undefined ? found.reason : undefined;
-
-describe(
-  'with a real Consul',
-  { concurrency: true, skip: reason !== undefined && !process.env.CI && reason },
-  () =>
-    runAll(async () => {
-      const { consul, reason } = await startRealConsul();
-      assert.ok(consul, `CI must run against a real Consul: ${reason}`);
-      return consul;
-    }),
+describe('with a real Consul', { concurrency: true, skip: skipWithout(findConsul()) }, () =>
+  runAll(async () => {
+    const { consul, reason } = await startRealConsul();
+    assert.ok(consul, `CI must run against a real Consul: ${reason}`);
+    return consul;
+  }),
 );
 
 test('the checks are made as each Consul can bear them, and end an instance that stays critical', async t => {

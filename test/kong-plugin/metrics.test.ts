@@ -13,6 +13,7 @@ import { createGatewayMetrics, type GatewaySources } from '../../kong-plugin/met
 import { createPolicy } from '../../kong-plugin/policy.ts';
 import type { Instance } from '../../mesh/consul.ts';
 import { readSamples, seriesCount, valuesOf } from '../observability/metrics-text.ts';
+import { until } from '../until.ts';
 
 const OUTCOME: Outcome = {
   callId: 'c',
@@ -239,11 +240,4 @@ function service(name: string, ids: string[], status: Instance['status'] = 'pass
     id => ({ id, status, reason: '', address: '127.0.0.1', port: 1, meta: {} }) as unknown as Instance,
   );
   return { name, instances, definition: {} } as unknown as KnownService;
-}
-
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  for (const giveUpAt = Date.now() + 30_000; !(await holds()); ) {
-    assert.ok(Date.now() < giveUpAt, `it never came to ${holds}`);
-    await new Promise(resolve => setTimeout(resolve, 20));
-  }
 }

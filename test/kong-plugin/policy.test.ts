@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { createPolicy, type Policy } from '../../kong-plugin/policy.ts';
-import { until } from '../e2e/fleet-harness.ts';
+import { until } from '../until.ts';
 
 const GOOD = 'version: 1\nroles: { user: { allow: [{ service: "*" }] } }\n';
 const BROKEN = 'version: 1\nrolls: {}\n';

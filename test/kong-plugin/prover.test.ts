@@ -10,6 +10,7 @@ import { createProver, type Prover } from '../../kong-plugin/prover.ts';
 import type { Instance } from '../../mesh/consul.ts';
 import { deriveServiceKey } from '../../mesh/keys.ts';
 import { addProofRoute } from '../../workers/proof-route.ts';
+import { until } from '../until.ts';
 
 const ROOT = randomBytes(32);
 const DEADLINE_MS = 20_000;
@@ -570,17 +571,10 @@ function instanceAt(address: string, port: number, service = 'github'): Instance
   };
 }
 
-function proven(prover: Prover, instance: Instance): Promise<void> {
-  return until(
+async function proven(prover: Prover, instance: Instance): Promise<void> {
+  await until(
+    `proof of ${instance.id}`,
     () => prover.isProven(instance),
     () => prover.reason(instance),
   );
-}
-
-async function until(condition: () => boolean, explain = () => 'it did not come about'): Promise<void> {
-  const deadline = Date.now() + DEADLINE_MS;
-  while (!condition()) {
-    if (Date.now() > deadline) assert.fail(explain());
-    await pause(5);
-  }
 }

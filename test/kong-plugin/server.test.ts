@@ -9,6 +9,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { decodeMultiStream, encode } from '@msgpack/msgpack';
+import { until } from '../until.ts';
 
 const SERVER = fileURLToPath(new URL('../../kong-plugin/server.cjs', import.meta.url));
 const DEADLINE_MS = 15_000;
@@ -74,8 +75,8 @@ test('a PDK call that Kong never answers is freed and rejected in the plugin; so
   await rpc.access('unanswered');
   void rpc.call('HandleEvent', { InstanceId: 0, EventName: 'rewrite' });
   const other = await server.connect();
-  await eventually('sweep', async () => (await other.events()) === 0);
-  await eventually('end of the phase', () => server.stderr().includes('access ended: unanswered'));
+  await until('sweep', async () => (await other.events()) === 0);
+  await until('end of the phase', () => server.stderr().includes('access ended: unanswered'));
   assert.match((await other.call('Step', { EventId: 0 })).error as string, /event id 0 not found/);
 });
 
@@ -106,7 +107,7 @@ test('a client that vanishes while its answer is under way harms nobody, and not
     );
     burst.socket.destroySoon();
   }
-  await eventually('end of all waits', () => server.stderr().match(/waited/g)?.length === 20);
+  await until('end of all waits', () => server.stderr().match(/waited/g)?.length === 20);
   assert.equal(await rpc.events(), 20, 'each waits for Kong, until the sweep');
   assert.doesNotMatch(server.stderr(), /error:|EPIPE|ECONNRESET/);
 });
@@ -156,7 +157,7 @@ test('garbage closes its own connection, with a line in the log', async t => {
     await closed;
   }
   const told = () => server.stderr().match(/it sent no MessagePack-RPC/g)?.length === garbage.length;
-  await eventually('line for each', told);
+  await until('line for each', told);
   assert.equal(await healthy.events(), 0);
   assert.equal(server.child.exitCode, null);
 });
@@ -241,7 +242,7 @@ test('an exception in a phase ends the phase, with its stack in the log', async 
   assert.equal(answer.Data, 'ret');
   // The log comes by another pipe than the answer, and may come after it.
   const told = /certificate phase: TypeError: thrown without a PDK call\n\s+at /;
-  await eventually('the fault in the log', () => told.test(server.stderr()));
+  await until('the fault in the log', () => told.test(server.stderr()));
   assert.equal(await rpc.events(), 0);
 });
 
@@ -381,7 +382,7 @@ async function start(
     stderr += chunk;
   });
   t.after(() => child.kill('SIGKILL'));
-  await eventually('listening plugin server', () => {
+  await until('listening plugin server', () => {
     assert.equal(child.exitCode, null, stderr);
     return stderr.includes('listening on');
   });
@@ -475,12 +476,4 @@ function pluginFolder(t: TestContext, files: Record<string, string>): string {
 function mkdirIn(folder: string, name: string): string {
   mkdirSync(join(folder, name));
   return join(folder, name);
-}
-
-async function eventually(what: string, look: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + DEADLINE_MS;
-  while (!(await look())) {
-    if (Date.now() > deadline) throw new Error(`no ${what} within ${DEADLINE_MS} ms`);
-    await sleep(10);
-  }
 }

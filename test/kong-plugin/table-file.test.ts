@@ -18,6 +18,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { createTableFile, type SavedTable } from '../../kong-plugin/table-file.ts';
+import { until } from '../until.ts';
 
 const INSTANCE = {
   id: 'mcp-a-host-1',
@@ -51,10 +52,6 @@ function setUp(t: TestContext, folder = 'new/state') {
     return file;
   };
   return { root, path, lines, create };
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await pause(5);
 }
 
 test('what was saved is what is loaded, and nobody else can read it', async t => {

@@ -2,15 +2,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { startConsul } from '../../kong/dev/consul.ts';
-import { startGateway } from '../../kong/dev/gateway.ts';
-import { buildPlugin } from '../../kong-plugin/build.ts';
 import { adHocService } from '../../mesh/registry.ts';
 import { workerSettings } from '../../mesh/settings.ts';
 import { startWorker, type Worker } from '../../workers/worker.ts';
 import { closedPort } from '../kong/gateway-helpers.ts';
+import { installPlugin, startPluginGateway } from '../plugin-gateway.ts';
+import { until } from '../until.ts';
 import { silentLog } from '../workers/helpers.ts';
 import { tracingTo, WIRETAP } from '../workers/tracing-helpers.ts';
 
@@ -36,8 +35,6 @@ interface Options {
   instances?: number;
 }
 
-const fromRoot = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-
 /** The real plugin in the real plugin server, behind the gateway stand-in, with workers of a server that tells what it got. */
 export async function startTracedMesh(
   t: TestContext,
@@ -45,9 +42,6 @@ export async function startTracedMesh(
 ): Promise<TracedMesh> {
   const folder = mkdtempSync(join(tmpdir(), 'mesh-traced-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
-  const plugins = mkdtempSync(join(tmpdir(), 'mesh-plugin-'));
-  t.after(() => rmSync(plugins, { recursive: true, force: true }));
-  await buildPlugin(join(plugins, 'mcp-mesh.cjs'));
   const consul = await startConsul();
   t.after(consul.close);
   const audit = { gateway: join(folder, 'gateway-%p.jsonl'), workers: join(folder, 'workers.jsonl') };
@@ -71,21 +65,15 @@ export async function startTracedMesh(
     workers.push(worker);
   }
   const metricsPort = await closedPort();
-  const gateway = await startGateway({
-    configPath: fromRoot('kong/kong.yml'),
-    pluginServer: {
-      command: [process.execPath, fromRoot('kong-plugin/server.cjs'), '--plugins-directory', plugins],
-      env: {
-        PATH: process.env.PATH ?? '',
-        CONSUL_HTTP_ADDR: consul.url,
-        MESH_ACCESS_POLICY: fromRoot('config/access.yaml'),
-        MESH_GATEWAY_METRICS_PORT: String(metricsPort),
-        MESH_AUDIT_LOG: audit.gateway,
-        ...(spans.gateway === undefined
-          ? {}
-          : { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: spans.gateway, OTEL_BSP_SCHEDULE_DELAY: '20' }),
-      },
-    },
+  const gateway = await startPluginGateway(await installPlugin(folder), {
+    PATH: process.env.PATH ?? '',
+    CONSUL_HTTP_ADDR: consul.url,
+    MESH_ACCESS_POLICY: fileURLToPath(new URL('../../config/access.yaml', import.meta.url)),
+    MESH_GATEWAY_METRICS_PORT: String(metricsPort),
+    MESH_AUDIT_LOG: audit.gateway,
+    ...(spans.gateway === undefined
+      ? {}
+      : { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: spans.gateway, OTEL_BSP_SCHEDULE_DELAY: '20' }),
   });
   t.after(gateway.close);
   const execute: TracedMesh['execute'] = async (body, headers = {}) => {
@@ -103,10 +91,9 @@ export async function startTracedMesh(
 }
 
 async function untilAllServe(url: string, instances: number): Promise<void> {
-  for (;;) {
+  await until('healthy workers', async () => {
     const response = await fetch(`${url}/api/v1/mcp/wiretap/status`);
     const status = (await response.json()) as { healthy?: number };
-    if (status.healthy === instances) return;
-    await pause(100);
-  }
+    return status.healthy === instances;
+  });
 }

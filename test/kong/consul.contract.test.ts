@@ -3,6 +3,7 @@ import { after, before, describe, it, type TestContext } from 'node:test';
 import { startConsul } from '../../kong/dev/consul.ts';
 import { ConsulError, NotRegistered } from '../../mesh/consul.ts';
 import { findConsul, startRealConsul } from '../real-consul.ts';
+import { skipWithout } from '../real-program.ts';
 import { definitionCases } from './consul-definition-cases.ts';
 import {
   look,
@@ -267,16 +268,13 @@ const cases: Record<string, Case> = {
   },
 };
 
-const found = findConsul();
-const reason = found.binary === undefined ? found.reason : undefined;
-
 describe('the stand-in for Consul', { concurrency: true }, () => {
   runAll(async () => startConsul());
 });
 
 describe('a real Consul', {
   concurrency: true,
-  skip: reason !== undefined && !process.env.CI && reason,
+  skip: skipWithout(findConsul()),
 }, () => {
   runAll(async () => {
     const { consul, reason } = await startRealConsul();

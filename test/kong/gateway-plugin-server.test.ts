@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { startGateway } from '../../kong/dev/gateway.ts';
+import { until } from '../until.ts';
 import {
   echo,
-  eventually,
   KONG_YML,
   PLUGIN_SERVER,
   routeTo,
@@ -34,12 +34,12 @@ test('plugin server killed: 503 while it is away, nothing passes, then it is bac
   assert.equal((await send(gateway, { headers: routeTo([worker]) })).status, 200);
   const pid = gateway.pluginServerPid() ?? 0;
   process.kill(pid, 'SIGKILL');
-  await eventually('death of the plugin server', () => gateway.pluginServerPid() !== pid);
+  await until('death of the plugin server', () => gateway.pluginServerPid() !== pid);
   const answer = await send(gateway, { headers: { ...routeTo([worker]), 'x-mesh-decision': 'forged' } });
   assert.equal(answer.status, 503);
   assert.equal(JSON.parse(answer.text).code, 'no_decision');
   assert.equal(reached, 1);
-  await eventually('new plugin server', () => gateway.pluginServerPid());
+  await until('new plugin server', () => gateway.pluginServerPid());
   for (let status = 503; status !== 200; ) {
     status = (await send(gateway, { headers: routeTo([worker]) })).status;
     assert.ok(status === 200 || status === 503, String(status));
@@ -103,7 +103,7 @@ test('a gateway that is killed with -9 takes the plugin server with it', async t
   const pid = Number(line);
   process.kill(pid, 0);
   child.kill('SIGKILL');
-  await eventually('end of the plugin server', () => !isAlive(pid));
+  await until('end of the plugin server', () => !isAlive(pid));
 });
 
 test('concurrent requests share the plugin server without mixing their decisions', async t => {

@@ -3,10 +3,10 @@ import { writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { after, test } from 'node:test';
 import { startGateway } from '../../kong/dev/gateway.ts';
+import { until } from '../until.ts';
 import {
   closedPort,
   echo,
-  eventually,
   open,
   PLUGIN_SERVER,
   routeTo,
@@ -365,7 +365,7 @@ for (const [what, call] of [
 test("what hangs in Kong's log phase hangs here, and nothing else waits for it", async () => {
   const headers = { 'x-test-log': JSON.stringify([['kong.request.get_path']]), 'x-tag': 'hanging' };
   await send(shared.gateway, { headers });
-  await eventually('warning', () =>
+  await until('warning', () =>
     shared.lines.some(line => line.includes('kong.request.get_path hangs for ever')),
   );
   const works = [

@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createConnection, createServer, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
-import { setTimeout as pause } from 'node:timers/promises';
 import fc from 'fast-check';
 import { createClient } from 'redis';
 import { MeshError } from '../../mesh/errors.ts';
 import { createLimitMemory } from '../../mesh/limit-memory.ts';
 import { createLimitStore, limitKey } from '../../mesh/limit-store.ts';
 import { skipWithoutRedis, startRealRedis } from '../real-redis.ts';
+import { until } from '../until.ts';
 
 const skip = skipWithoutRedis();
 const DAY = 86_400_000;
@@ -348,12 +348,4 @@ async function startProxy(t: TestContext, port: number) {
       pairs = [];
     },
   };
-}
-
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 20_000;
-  while (!(await holds())) {
-    assert.ok(Date.now() < deadline, 'it did not come true within 20 s');
-    await pause(50);
-  }
 }

@@ -16,9 +16,9 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { AccessPolicyError } from '../../mesh/access-policy.ts';
 import { followPolicy } from '../../mesh/policy-file.ts';
+import { until } from '../until.ts';
 
 const POLL_MS = 10;
-const DEADLINE_MS = 10_000;
 
 function policyOf(role: string): string {
   return `anonymous: ${role}\nroles:\n  ${role}: { allow: [{ service: "*" }] }\n`;
@@ -44,14 +44,6 @@ function follow(t: TestContext, path: string) {
   return { file, reloads, errors };
 }
 
-async function until(condition: () => boolean, what: string): Promise<void> {
-  const end = Date.now() + DEADLINE_MS;
-  while (!condition()) {
-    assert.ok(Date.now() < end, `never: ${what}`);
-    await delay(POLL_MS);
-  }
-}
-
 test('a changed file is in force within moments', async t => {
   const path = join(folderFor(t), 'access.yaml');
   writeFileSync(path, policyOf('a'));
@@ -59,7 +51,7 @@ test('a changed file is in force within moments', async t => {
   assert.equal(file.policy.anonymous, 'a');
   const { version } = file.policy;
   writeFileSync(path, policyOf('b'));
-  await until(() => reloads.length > 0, 'reload');
+  await until('reload', () => reloads.length > 0);
   assert.deepEqual([reloads, errors, file.policy.anonymous], [['b'], [], 'b']);
   assert.notEqual(file.policy.version, version);
 });
@@ -71,7 +63,7 @@ test('a change of the same length, with the same time and the same inode, is see
   const { reloads } = follow(t, path);
   writeFileSync(path, policyOf('b'));
   utimesSync(path, atime, mtime);
-  await until(() => reloads.length > 0, 'reload');
+  await until('reload', () => reloads.length > 0);
 });
 
 test('a file that an editor renames into place is followed on', async t => {
@@ -82,7 +74,7 @@ test('a file that an editor renames into place is followed on', async t => {
   for (const role of ['b', 'c']) {
     writeFileSync(join(folder, 'new'), policyOf(role));
     renameSync(join(folder, 'new'), path);
-    await until(() => reloads.at(-1) === role, `reload of ${role}`);
+    await until(`reload of ${role}`, () => reloads.at(-1) === role);
   }
 });
 
@@ -98,7 +90,7 @@ test('a Kubernetes volume, which swaps a symbolic link to a folder, is followed'
   symlinkSync(join('..data', 'access.yaml'), join(folder, 'access.yaml'));
   const { reloads } = follow(t, join(folder, 'access.yaml'));
   publish('..2026_2', 'b');
-  await until(() => reloads.at(-1) === 'b', 'reload');
+  await until('reload', () => reloads.at(-1) === 'b');
 });
 
 test('a broken file keeps the old policy; the error names file, line and field, once', async t => {
@@ -107,7 +99,7 @@ test('a broken file keeps the old policy; the error names file, line and field, 
   const { file, reloads, errors } = follow(t, path);
   const before = file.policy;
   writeFileSync(path, `${policyOf('b')}api_key: []\n`);
-  await until(() => errors.length > 0, 'error');
+  await until('error', () => errors.length > 0);
   assert.equal(errors[0]?.message, `${path}:4: api_key: unknown key; did you mean "api_keys"?`);
   await delay(POLL_MS * 10);
   assert.deepEqual([errors.length, reloads], [1, []]);
@@ -115,7 +107,7 @@ test('a broken file keeps the old policy; the error names file, line and field, 
   assert.equal(file.error, errors[0]);
 
   writeFileSync(path, policyOf('b'));
-  await until(() => file.policy.anonymous === 'b', 'recovery');
+  await until('recovery', () => file.policy.anonymous === 'b');
   assert.equal(file.error, undefined);
 });
 
@@ -124,9 +116,9 @@ test('going back to the text in force ends the error without a reload', async t 
   writeFileSync(path, policyOf('a'));
   const { file, reloads, errors } = follow(t, path);
   writeFileSync(path, 'roles: [');
-  await until(() => errors.length > 0, 'error');
+  await until('error', () => errors.length > 0);
   writeFileSync(path, policyOf('a'));
-  await until(() => file.error === undefined, 'the error ends');
+  await until('the error ends', () => file.error === undefined);
   assert.deepEqual(reloads, []);
 });
 
@@ -135,11 +127,11 @@ test('a file that goes away keeps the old policy, and is followed when it is bac
   writeFileSync(path, policyOf('a'));
   const { file, reloads, errors } = follow(t, path);
   rmSync(path);
-  await until(() => errors.length > 0, 'error');
+  await until('error', () => errors.length > 0);
   assert.match(errors[0]?.message ?? '', /access\.yaml: cannot be read \(ENOENT\)/);
   assert.equal(file.policy.anonymous, 'a');
   writeFileSync(path, policyOf('b'));
-  await until(() => reloads.at(-1) === 'b', 'reload');
+  await until('reload', () => reloads.at(-1) === 'b');
 });
 
 test('a file that is being written counts when it is whole', async t => {
@@ -153,7 +145,7 @@ test('a file that is being written counts when it is whole', async t => {
     // Longer than a look takes, shorter than two of them are apart.
     await delay(POLL_MS / 2);
   }
-  await until(() => reloads.length > 0, 'reload');
+  await until('reload', () => reloads.length > 0);
   assert.deepEqual([reloads, errors], [['b'], []]);
 });
 

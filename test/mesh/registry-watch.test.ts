@@ -6,9 +6,9 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Registry } from '../../mesh/registry.ts';
 import { followRegistry } from '../../mesh/registry-watch.ts';
+import { until } from '../until.ts';
 
 const POLL_MS = 10;
-const DEADLINE_MS = 10_000;
 
 function registryOf(...names: string[]): string {
   return `version: 1\nmcp_services:\n${names.map(name => `  - { name: ${name}, command: "\${TOOL}" }\n`).join('')}`;
@@ -37,19 +37,11 @@ function follow(t: TestContext, env: Record<string, string> = { TOOL: 'x' }) {
   return { path, write, watch, reloads, errors, names: () => namesOf(watch.registry) };
 }
 
-async function until(condition: () => boolean, what: string): Promise<void> {
-  const end = Date.now() + DEADLINE_MS;
-  while (!condition()) {
-    assert.ok(Date.now() < end, `never: ${what}`);
-    await delay(POLL_MS);
-  }
-}
-
 test('a changed registry is in force, with its variables filled in', async t => {
   const { write, watch, reloads, names } = follow(t, { TOOL: '/usr/bin/tool' });
   assert.deepEqual(names(), ['a']);
   write(registryOf('a', 'b'));
-  await until(() => reloads.length > 0, 'reload');
+  await until('reload', () => reloads.length > 0);
   assert.deepEqual([reloads, watch.error], [[['a', 'b']], undefined]);
   assert.equal(watch.registry.services[1]?.command, '/usr/bin/tool');
 });
@@ -57,26 +49,26 @@ test('a changed registry is in force, with its variables filled in', async t => 
 test('a broken file keeps the registry in force; the error says where it is, once, until the file is mended', async t => {
   const { path, write, watch, reloads, errors, names } = follow(t);
   write(`${registryOf('a')}    port: 7\n`);
-  await until(() => errors.length > 0, 'error');
+  await until('error', () => errors.length > 0);
   await delay(POLL_MS * 10);
   assert.equal(errors.length, 1);
   assert.ok(errors[0]?.startsWith(`${path}:`), errors[0]);
   assert.deepEqual([reloads, names(), watch.error?.message], [[], ['a'], errors[0]]);
   rmSync(path);
-  await until(() => errors.length > 1, 'error');
+  await until('error', () => errors.length > 1);
   assert.match(errors[1] ?? '', /cannot be read \(ENOENT\); MESH_REGISTRY names the registry file/);
   write(registryOf('a'));
-  await until(() => watch.error === undefined, 'end of the error');
+  await until('end of the error', () => watch.error === undefined);
   assert.deepEqual(reloads, [], 'it is what is in force');
   write(registryOf('c'));
-  await until(() => reloads.length > 0, 'reload');
+  await until('reload', () => reloads.length > 0);
   assert.deepEqual(names(), ['c']);
 });
 
 test('a variable that is not set is an error of the change, not of what runs', async t => {
   const { write, errors, names } = follow(t);
   write(registryOf('a').replace('TOOL', 'NO_SUCH_TOOL'));
-  await until(() => errors.length > 0, 'error');
+  await until('error', () => errors.length > 0);
   assert.match(errors[0] ?? '', /the variable NO_SUCH_TOOL is not set/);
   assert.deepEqual(names(), ['a']);
 });

@@ -5,12 +5,12 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Dashboard, Panel } from '../../cli/dashboards/panel.ts';
 import { DASHBOARDS } from '../../cli/dashboards.ts';
-import { startGateway } from '../../kong/dev/gateway.ts';
-import { buildPlugin } from '../../kong-plugin/build.ts';
-import { until } from '../e2e/fleet-harness.ts';
 import { descendants } from '../e2e/mesh-process.ts';
+import { installPlugin, startPluginGateway } from '../plugin-gateway.ts';
 import { findConsul } from '../real-consul.ts';
-import { freePort, skipWithoutPrometheus } from '../real-prometheus.ts';
+import { freePort, skipWithout } from '../real-program.ts';
+import { skipWithoutPrometheus } from '../real-prometheus.ts';
+import { until } from '../until.ts';
 import { INITIALIZE } from '../workers/helpers.ts';
 import {
   keepCalling,
@@ -19,7 +19,7 @@ import {
   startObservedMesh,
   untilFiring,
 } from './observed-mesh.ts';
-import { ROOT, readRules } from './prometheus-config.ts';
+import { readRules } from './prometheus-config.ts';
 
 /** 5 minutes, at 20 times the speed. */
 const HEALTHY_MS = 15_000;
@@ -27,9 +27,7 @@ const panels: { where: string; panel: Panel }[] = Object.values(DASHBOARDS).flat
   dashboard.panels.map(panel => ({ where: `${dashboard.uid}: ${panel.title}`, panel })),
 );
 
-const consul = findConsul();
-const skip =
-  skipWithoutPrometheus() || (consul.binary === undefined && !process.env.CI ? consul.reason : false);
+const skip = skipWithoutPrometheus() || skipWithout(findConsul());
 
 describe('a real Prometheus on a real mesh', { skip }, () => {
   let observed: ObservedMesh;
@@ -179,27 +177,18 @@ async function openStream(gateway: string): Promise<{ close(): void }> {
 async function startStaleGateway({ table, folder, addCleanUp }: ObservedMesh): Promise<number> {
   const port = await freePort();
   const state = join(folder, 'stale');
-  const plugins = join(folder, 'plugins');
   mkdirSync(state);
-  mkdirSync(plugins);
-  await buildPlugin(join(plugins, 'mcp-mesh.cjs'));
   const saved = JSON.parse(readFileSync(table, 'utf8'));
   const answeredAt = Date.now() - 600_000;
   writeFileSync(join(state, 'discovery.json'), JSON.stringify({ ...saved, answered_at: answeredAt }), {
     mode: 0o600,
   });
-  const gateway = await startGateway({
-    configPath: join(ROOT, 'kong/kong.yml'),
-    pluginServer: {
-      command: [process.execPath, join(ROOT, 'kong-plugin/server.cjs'), '--plugins-directory', plugins],
-      env: {
-        CONSUL_HTTP_ADDR: 'http://127.0.0.1:1',
-        MESH_STATE_DIR: state,
-        MESH_GATEWAY_METRICS_PORT: String(port),
-      },
-    },
-    log: () => {},
-  });
+  const env = {
+    CONSUL_HTTP_ADDR: 'http://127.0.0.1:1',
+    MESH_STATE_DIR: state,
+    MESH_GATEWAY_METRICS_PORT: String(port),
+  };
+  const gateway = await startPluginGateway(await installPlugin(folder), env, { log: () => {} });
   addCleanUp(() => gateway.close());
   return port;
 }

@@ -4,10 +4,12 @@ import { join } from 'node:path';
 import { parse, stringify } from 'yaml';
 import { hashApiKey } from '../../mesh/access-policy.ts';
 import { CONSUL_TAG } from '../../mesh/names.ts';
-import { collectCleanUps, until } from '../e2e/fleet-harness.ts';
+import { collectCleanUps } from '../e2e/fleet-harness.ts';
 import { type Mesh, startMesh } from '../e2e/mesh-process.ts';
 import { type RealConsul, startRealConsul } from '../real-consul.ts';
-import { freePort, knowsConsul, type RealPrometheus, startRealPrometheus } from '../real-prometheus.ts';
+import { freePort } from '../real-program.ts';
+import { knowsConsul, type RealPrometheus, startRealPrometheus } from '../real-prometheus.ts';
+import { until } from '../until.ts';
 import { SCRIPTED } from '../workers/helpers.ts';
 import { compress, FOLDER, ruleFiles } from './prometheus-config.ts';
 

@@ -7,7 +7,8 @@ import { after, before, test } from 'node:test';
 import { startConsul } from '../../kong/dev/consul.ts';
 import { workerSettings } from '../../mesh/settings.ts';
 import { startWorker } from '../../workers/worker.ts';
-import { collectCleanUps, until } from '../e2e/fleet-harness.ts';
+import { collectCleanUps } from '../e2e/fleet-harness.ts';
+import { until } from '../until.ts';
 import {
   type Answer,
   INITIALIZE,

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { startConsul } from '../../kong/dev/consul.ts';
-import { collectCleanUps, until } from '../e2e/fleet-harness.ts';
-import { type Answer, eventually, type Send, send } from '../kong/gateway-helpers.ts';
+import { collectCleanUps } from '../e2e/fleet-harness.ts';
+import { type Answer, type Send, send } from '../kong/gateway-helpers.ts';
+import { until } from '../until.ts';
 import { startGateways, type TestGateways } from './gateways.ts';
 import { makeKeys, newApiKey } from './keys.ts';
 import { genuine, type RawInstance, startRawInstance } from './raw-instance.ts';
@@ -226,10 +227,7 @@ describe('without the plugin server', () => {
       assert.ok([500, 503].includes(answer.status), `${answer.status} ${answer.text}`);
     }
     assert.equal(shop.calls().length, before);
-    await eventually(
-      'a new plugin server',
-      () => gateway.pluginServerPid() !== pid && gateway.pluginServerPid(),
-    );
+    await until('a new plugin server', () => gateway.pluginServerPid() !== pid && gateway.pluginServerPid());
     await until('call that passes again', async () => (await ask({})).status === 200);
   });
 });

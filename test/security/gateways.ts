@@ -1,11 +1,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
-import { type Gateway, startGateway } from '../../kong/dev/gateway.ts';
-import { buildPlugin } from '../../kong-plugin/build.ts';
+import type { Gateway } from '../../kong/dev/gateway.ts';
 import { type After, closedPort } from '../kong/gateway-helpers.ts';
+import { installPlugin, startPluginGateway } from '../plugin-gateway.ts';
 import type { MeshKeys } from './keys.ts';
 
 interface GatewaysOptions {
@@ -28,8 +27,6 @@ export interface TestGateways {
   metric(name: string): Promise<number>;
 }
 
-const fromRoot = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-
 let plugins: Promise<string> | undefined;
 
 /** Gateways on one policy, each with the real plugin in its server, as they are installed. */
@@ -46,19 +43,15 @@ export async function startGateways(
   const metricsPort = await closedPort();
   const lines: string[] = [];
   const start = async (_: unknown, number: number) => {
-    const gateway = await startGateway({
-      configPath: fromRoot('kong/kong.yml'),
-      pluginServer: {
-        command: [process.execPath, fromRoot('kong-plugin/server.cjs'), '--plugins-directory', directory],
-        env: {
-          CONSUL_HTTP_ADDR: consulUrl,
-          MESH_ACCESS_POLICY: policyPath,
-          MESH_ROOT_KEYS: keys.root.toString('base64url'),
-          MESH_IDENTITY_PRIVATE_KEY: keys.identityPrivate,
-          ...(number === 0 ? { MESH_GATEWAY_METRICS_PORT: String(metricsPort) } : {}),
-          ...env,
-        },
-      },
+    const settings = {
+      CONSUL_HTTP_ADDR: consulUrl,
+      MESH_ACCESS_POLICY: policyPath,
+      MESH_ROOT_KEYS: keys.root.toString('base64url'),
+      MESH_IDENTITY_PRIVATE_KEY: keys.identityPrivate,
+      ...(number === 0 ? { MESH_GATEWAY_METRICS_PORT: String(metricsPort) } : {}),
+      ...env,
+    };
+    const gateway = await startPluginGateway(directory, settings, {
       log: (level, message) => lines.push(`${level} ${message}`),
     });
     after(() => gateway.close());
@@ -83,6 +76,5 @@ export async function startGateways(
 async function build(): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'security-plugin-'));
   process.once('exit', () => rmSync(folder, { recursive: true }));
-  await buildPlugin(join(folder, 'mcp-mesh.cjs'));
-  return folder;
+  return installPlugin(folder);
 }

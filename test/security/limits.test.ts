@@ -3,8 +3,9 @@ import { after, before, describe, test } from 'node:test';
 import { startConsul } from '../../kong/dev/consul.ts';
 import { workerSettings } from '../../mesh/settings.ts';
 import { startWorker, type Worker } from '../../workers/worker.ts';
-import { collectCleanUps, until } from '../e2e/fleet-harness.ts';
+import { collectCleanUps } from '../e2e/fleet-harness.ts';
 import { type RealRedis, skipWithoutRedis, startRealRedis } from '../real-redis.ts';
+import { until } from '../until.ts';
 import {
   type Answer,
   INITIALIZE,

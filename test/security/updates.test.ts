@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { adHocService, type Service } from '../../mesh/registry.ts';
+import { until } from '../until.ts';
 import { INITIALIZE, ready, startTestWorker, type TestWorker, toolCall } from '../workers/helpers.ts';
 import {
   type Json,
@@ -10,7 +11,6 @@ import {
   modernHeaders,
   openGet,
   post,
-  until,
 } from '../workers/hostile/helpers.ts';
 import { identityOf, makeKeys, policyOf, workerKeys } from './keys.ts';
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type AdaptiveLimit, createAdaptiveLimit } from '../../workers/adaptive-limit.ts';
+import { seeded } from '../seeded.ts';
 
 const CALL_MS = 5;
 const DEMAND = 64;
@@ -36,17 +37,6 @@ function setUp(modest = 'modest') {
     now += ms;
   };
   return { limit, run, wait };
-}
-
-/** A generator with a seed (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
 }
 
 /** Times that vary as much as their mean (exponential). */

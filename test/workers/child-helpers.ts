@@ -1,12 +1,12 @@
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import type { TestContext } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type RpcRequest, readMessage } from '../../mesh/jsonrpc.ts';
 import { adHocService, type Service } from '../../mesh/registry.ts';
 import type { HangTimes } from '../../workers/hang-watch.ts';
 import { type ServerState, StdioServer } from '../../workers/stdio-server.ts';
+import { untilWithin } from '../until.ts';
 import { silentLog, toolCall } from './helpers.ts';
 
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/servers/${name}`, import.meta.url));
@@ -73,13 +73,9 @@ export function childrenOf(pid: number): number[] {
     .filter(candidate => candidate > 0 && parentOf(candidate) === pid);
 }
 
-/** Waits until it is so. @throws Error after a generous time, with what there was instead */
+/** `until`, where that is the name of something else. */
 export async function eventually(condition: () => boolean, instead: () => unknown = () => ''): Promise<void> {
-  const deadline = performance.now() + EVENTUALLY_MS;
-  while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`it never came to be: ${JSON.stringify(instead())}`);
-    await delay(20);
-  }
+  await untilWithin(EVENTUALLY_MS)(String(condition), condition, () => JSON.stringify(instead()));
 }
 
 function parentOf(pid: number): number | undefined {

@@ -5,8 +5,9 @@ import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { createLog, setLogLevel } from '../../workers/log.ts';
 import { closedPort } from '../kong/gateway-helpers.ts';
+import { until } from '../until.ts';
 import { SCRIPTED } from './helpers.ts';
-import { connectLegacy, connectModern, until, untilReady } from './hostile/helpers.ts';
+import { connectLegacy, connectModern, untilReady } from './hostile/helpers.ts';
 import { startTracedWorker } from './tracing-helpers.ts';
 
 type Line = Record<string, unknown> & { level: number; msg: string };

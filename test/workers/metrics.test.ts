@@ -6,6 +6,7 @@ import type { CallResult } from '../../workers/metrics/calls.ts';
 import type { MeasuredServer } from '../../workers/metrics/server.ts';
 import { createWorkerMetrics, type WorkerMetrics, type WorkerSources } from '../../workers/metrics.ts';
 import { seriesCount, valuesOf } from '../observability/metrics-text.ts';
+import { until } from '../until.ts';
 import { ready, scriptedService, startTestWorker, type TestWorker, toolCall } from './helpers.ts';
 
 test('calls of tools are counted by tool and outcome; what the server does not list is "other"', async t => {
@@ -54,9 +55,9 @@ test('who waits for a place shows in the queue, and its waiting apart from the e
   const worker = await startTestWorker(t, scriptedService('', { concurrency: 1, queue: 7 }));
   await ready(worker);
   const first = worker.post('/execute', { command: 'slow', params: { ms: 300 } });
-  await until(worker, text => sumOf(text, 'in_flight', {}) === 1);
+  await untilScraped(worker, text => sumOf(text, 'in_flight', {}) === 1);
   const second = worker.post('/execute', { command: 'slow', params: { ms: 1 } });
-  await until(worker, text => sumOf(text, 'queue_depth', {}) === 1);
+  await untilScraped(worker, text => sumOf(text, 'queue_depth', {}) === 1);
   await Promise.all([first, second]);
   const text = await scrape(worker);
   assert.equal(sumOf(text, 'queue_wait_seconds_count', {}), 2);
@@ -246,18 +247,15 @@ function sumOf(text: string, name: string, wanted: Record<string, string>): numb
     .reduce((sum, { value }) => sum + value, 0);
 }
 
-async function until(worker: TestWorker, holds: (text: string) => boolean): Promise<void> {
-  for (const giveUpAt = Date.now() + 30_000; !holds(await scrape(worker)); ) {
-    assert.ok(Date.now() < giveUpAt, `it never came to ${holds}`);
-    await new Promise(resolve => setTimeout(resolve, 10));
-  }
+async function untilScraped(worker: TestWorker, holds: (text: string) => boolean): Promise<void> {
+  await until(String(holds), async () => holds(await scrape(worker)));
 }
 
 /** The server's list is asked for with the first call, which does not wait for it. */
 async function untilListed(worker: TestWorker): Promise<void> {
-  await until(worker, text => {
+  await untilScraped(worker, text => {
     void worker.post('/execute', { command: 'pid' });
     return sumOf(text, 'tool_calls_total', { tool: 'pid' }) > 0;
   });
-  await until(worker, text => sumOf(text, 'in_flight', {}) === 0);
+  await untilScraped(worker, text => sumOf(text, 'in_flight', {}) === 0);
 }

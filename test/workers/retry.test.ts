@@ -11,6 +11,7 @@ import { createWorkerMetrics } from '../../workers/metrics.ts';
 import { Relay, type RelayOptions, type Upstream } from '../../workers/relay.ts';
 import { backoffMs, isSafe, Retries, saysRepeatable } from '../../workers/retry.ts';
 import { StdioServer } from '../../workers/stdio-server.ts';
+import { until } from '../until.ts';
 import {
   type Answer,
   ready,
@@ -20,7 +21,7 @@ import {
   type TestWorker,
   toolCall,
 } from './helpers.ts';
-import { connectLegacy, connectModern, metric, until } from './hostile/helpers.ts';
+import { connectLegacy, connectModern, metric } from './hostile/helpers.ts';
 
 /** Waits for days. */
 const ENDLESS = { retry: { attempts: 2, base_ms: 1e9, max_ms: 1e9 }, timeout_ms: 2e9 };

@@ -1,4 +1,5 @@
 import { type IncomingMessage, request } from 'node:http';
+import { readBounded } from '../../mesh/bounded-body.ts';
 import { isObject, type JsonObject } from '../../mesh/jsonrpc.ts';
 import type { FleetStatus } from './status.ts';
 
@@ -40,7 +41,9 @@ const ANSWER_BYTES = 16 * 1024 * 1024;
 export function connectControl(path: string): ControlClient {
   const send = async (method: string, url: string, body?: JsonObject): Promise<unknown> => {
     const response = await ask(path, method, url, body);
-    const value = parse(await readText(response));
+    const answer = await readBounded(response, ANSWER_BYTES);
+    if (answer === undefined) throw new ControlError('the answer is too long to be a supervisor’s');
+    const value = parse(answer);
     if (response.statusCode === 200) return value;
     const text = isObject(value) && typeof value.error === 'string' ? value.error : undefined;
     throw new ControlError(text ?? `the supervisor answers ${response.statusCode} to ${method} ${url}`);
@@ -87,17 +90,6 @@ function explain(path: string, cause: NodeJS.ErrnoException): ControlError {
   if (cause.code === 'EACCES')
     return new ControlError(`${path} belongs to another user: be that user`, { cause });
   return new ControlError(`the supervisor at ${path} cannot be asked: ${cause.message}`, { cause });
-}
-
-async function readText(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > ANSWER_BYTES) throw new ControlError('the answer is too long to be a supervisor’s');
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString();
 }
 
 function parse(text: string): unknown {

@@ -1,5 +1,6 @@
 import { chmodSync, statSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { readBounded } from '../../mesh/bounded-body.ts';
 import { isObject, type JsonObject } from '../../mesh/jsonrpc.ts';
 import { ControlError, connectControl, type Target } from './control-client.ts';
 import { prepareFolder } from './control-path.ts';
@@ -138,16 +139,11 @@ function readTarget({ service, instance }: JsonObject): Target {
 }
 
 async function readBody(request: IncomingMessage): Promise<JsonObject> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > BODY_BYTES) throw new FleetError(`an order has at most ${BODY_BYTES} bytes`);
-    chunks.push(chunk);
-  }
-  if (size === 0) return {};
+  const text = await readBounded(request, BODY_BYTES);
+  if (text === undefined) throw new FleetError(`an order has at most ${BODY_BYTES} bytes`);
+  if (text === '') return {};
   try {
-    const value: unknown = JSON.parse(Buffer.concat(chunks).toString());
+    const value: unknown = JSON.parse(text);
     if (isObject(value)) return value;
   } catch {
     // Said below.

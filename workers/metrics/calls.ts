@@ -2,9 +2,9 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { ErrorCode } from '../../mesh/errors.ts';
 import { type RpcRequest, textAt } from '../../mesh/jsonrpc.ts';
 import { METRIC_PREFIX } from '../../mesh/names.ts';
+import { addCount } from '../../mesh/read-metrics.ts';
 import type { Service } from '../../mesh/registry.ts';
 import { SECONDS } from './buckets.ts';
-import { addCount } from './counted.ts';
 
 /** How a call ended that somebody asked for. */
 export interface CallResult {
@@ -54,9 +54,9 @@ export class CallMetrics {
     });
     this.#show(registers);
     const units = 'Units that calls took of quotas: one a call, or the cost of the tool';
-    addCount('quota_units_total', units, () => this.#units, registers);
+    addCount(`${PREFIX}quota_units_total`, units, () => this.#units, registers);
     const nearEnd = 'Calls by callers who had used 80 % of their quota or more';
-    addCount('quota_near_end_total', nearEnd, () => this.#nearEnd, registers);
+    addCount(`${PREFIX}quota_near_end_total`, nearEnd, () => this.#nearEnd, registers);
   }
 
   /** Shows the time limits, too. */

@@ -1,7 +1,7 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
 import { METRIC_PREFIX } from '../../mesh/names.ts';
+import { addCount, addGauge } from '../../mesh/read-metrics.ts';
 import type { StdioServer } from '../stdio-server.ts';
-import { addCount, addGauge } from './counted.ts';
 
 /** What is read of the MCP server. */
 export type MeasuredServer = Pick<StdioServer, 'state' | 'stats' | 'info' | 'breakerOpen'>;
@@ -13,33 +13,48 @@ const PREFIX = `${METRIC_PREFIX}worker_`;
 /** State and use of the MCP server that the worker shares between its callers, read at each scrape. */
 export function describeServer(server: MeasuredServer, registers: Registry[]): void {
   addGauge(
-    'child_up',
+    `${PREFIX}child_up`,
     '1 when the MCP server has shaken hands',
     () => Number(server.state === 'ready'),
     registers,
   );
   const parked = () => Number(server.stats.parked);
   addGauge(
-    'child_parked',
+    `${PREFIX}child_parked`,
     '1 when it failed so often that it is tried only every few minutes',
     parked,
     registers,
   );
   const resident = () => server.stats.rssBytes;
-  addGauge('child_rss_bytes', 'Resident memory of all processes of the MCP server', resident, registers);
-  addGauge('child_processes', 'Processes of the MCP server', () => server.stats.processes, registers);
+  addGauge(
+    `${PREFIX}child_rss_bytes`,
+    'Resident memory of all processes of the MCP server',
+    resident,
+    registers,
+  );
+  addGauge(
+    `${PREFIX}child_processes`,
+    'Processes of the MCP server',
+    () => server.stats.processes,
+    registers,
+  );
   const uptime = () => server.stats.uptimeSeconds;
   addGauge(
-    'child_uptime_seconds',
+    `${PREFIX}child_uptime_seconds`,
     'Time since the MCP server was ready; 0 when it is not',
     uptime,
     registers,
   );
   const breaker = () => Number(server.breakerOpen);
-  addGauge('breaker_open', '1 while the breaker round the MCP server refuses calls', breaker, registers);
+  addGauge(
+    `${PREFIX}breaker_open`,
+    '1 while the breaker round the MCP server refuses calls',
+    breaker,
+    registers,
+  );
   const cpu = createCpuMeter(server);
   addCount(
-    'child_cpu_seconds_total',
+    `${PREFIX}child_cpu_seconds_total`,
     'Processor time of the MCP servers, former runs included',
     cpu,
     registers,

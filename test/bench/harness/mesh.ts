@@ -1,18 +1,19 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { startConsul } from '../../../kong/dev/consul.ts';
-import { type Gateway, startGateway } from '../../../kong/dev/gateway.ts';
-import { buildPlugin } from '../../../kong-plugin/build.ts';
+import type { Gateway } from '../../../kong/dev/gateway.ts';
 import { createConsul } from '../../../mesh/consul.ts';
 import { deriveServiceKey } from '../../../mesh/keys.ts';
 import { loadRegistry, publicDefinition } from '../../../mesh/registry.ts';
-import { type After, collectCleanUps, until } from '../../e2e/fleet-harness.ts';
+import { type After, collectCleanUps } from '../../e2e/fleet-harness.ts';
 import { startWorkerProcess, type WorkerProcess } from '../../e2e/worker-process.ts';
+import { installPlugin, startPluginGateway } from '../../plugin-gateway.ts';
+import { until } from '../../until.ts';
 
 export interface MeshOptions {
   gateways: number;
@@ -137,23 +138,15 @@ async function startGateways(
   consulUrl: string,
   count: number,
 ): Promise<Gateway[]> {
-  const plugins = join(folder, 'plugins');
-  mkdirSync(plugins);
-  await buildPlugin(join(plugins, 'mcp-mesh.cjs'));
-  const command = [process.execPath, fromRoot('kong-plugin/server.cjs'), '--plugins-directory', plugins];
+  const plugins = await installPlugin(folder);
+  const env = {
+    PATH: process.env.PATH ?? '',
+    CONSUL_HTTP_ADDR: consulUrl,
+    MESH_ACCESS_POLICY: 'config/access.yaml',
+  };
   const gateways: Gateway[] = [];
   for (let i = 0; i < count; i += 1) {
-    const gateway = await startGateway({
-      configPath: fromRoot('kong/kong.yml'),
-      pluginServer: {
-        command,
-        env: {
-          PATH: process.env.PATH ?? '',
-          CONSUL_HTTP_ADDR: consulUrl,
-          MESH_ACCESS_POLICY: 'config/access.yaml',
-        },
-      },
-    });
+    const gateway = await startPluginGateway(plugins, env);
     after(gateway.close);
     gateways.push(gateway);
   }

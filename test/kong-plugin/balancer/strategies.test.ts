@@ -11,6 +11,7 @@ import { createWeighted } from '../../../kong-plugin/balancer/weighted.ts';
 import type { Instance } from '../../../mesh/consul.ts';
 import { readLoadReport, writeLoadReport } from '../../../mesh/load-report.ts';
 import { LOAD_BALANCERS } from '../../../mesh/registry-schema.ts';
+import { seeded } from '../../seeded.ts';
 
 function candidate(id: string, weight = 100): Candidate {
   const instance: Instance = {
@@ -48,17 +49,6 @@ function busy(load: Load, calls: number): () => void {
   const ends = Array.from({ length: calls }, () => load.enter(1000));
   return () => {
     for (const end of ends) end();
-  };
-}
-
-/** A generator with a seed (mulberry32), so that a failure can be repeated. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
   };
 }
 

@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
-import { setTimeout as pause } from 'node:timers/promises';
 import { startConsul } from '../../../kong/dev/consul.ts';
 import { createDiscovery, type Discovery, type KnownService } from '../../../kong-plugin/discovery.ts';
 import { createMeshApi } from '../../../kong-plugin/mesh-api.ts';
@@ -100,18 +99,6 @@ export async function startStandIn(
   const { url, close } = await startConsul(options);
   t.after(close);
   return url;
-}
-
-export async function until<T>(
-  read: () => T | undefined | false | Promise<T | undefined | false>,
-): Promise<T> {
-  const deadline = Date.now() + DEADLINE_MS;
-  while (Date.now() < deadline) {
-    const value = await read();
-    if (value !== undefined && value !== false) return value as T;
-    await pause(20);
-  }
-  throw new Error(`never came true: ${read.toString()}`);
 }
 
 export async function listen(t: TestContext, listener: RequestListener): Promise<number> {

@@ -6,7 +6,8 @@ import { type Consul, createConsul, type Instance } from '../../../mesh/consul.t
 import { parseRegistry } from '../../../mesh/registry.ts';
 import { createRegistration } from '../../../workers/registration.ts';
 import { openConsul, request } from '../../kong/consul-helpers.ts';
-import { BODY, instance, READER, STRANGER, service, startStandIn, staticApi, until } from './helpers.ts';
+import { until } from '../../until.ts';
+import { BODY, instance, READER, STRANGER, service, startStandIn, staticApi } from './helpers.ts';
 
 describe('who may not, learns nothing and changes nothing', () => {
   const github = service('github', {}, [

@@ -142,8 +142,15 @@ describe('what cannot start', () => {
     const row = await until('down', () => mesh.rows('lost').find(({ state }) => state === 'down'));
     assert.match(row.reason, /command not found.*check both in the registry/);
     await mesh.ready('fine', 1);
-    const response = await fetch(`${mesh.consulUrl}/v1/health/service/mcp-lost`);
-    assert.match(await response.text(), /command not found/);
+    let said = '';
+    await until(
+      'the reason in Consul',
+      async () => {
+        said = await (await fetch(`${mesh.consulUrl}/v1/health/service/mcp-lost`)).text();
+        return /command not found/.test(said);
+      },
+      () => said,
+    );
   });
 
   test('a server that exits at once: down, with its last words', async t => {

@@ -1,10 +1,6 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { startGateway } from '../../../kong/dev/gateway.ts';
-import { buildPlugin } from '../../../kong-plugin/build.ts';
 import { deriveServiceKey } from '../../../mesh/keys.ts';
-import { ROOT } from '../../e2e/mesh-process.ts';
+import { installPlugin, startPluginGateway, writeOpenPolicy } from '../../plugin-gateway.ts';
 import type { TestFleet } from './helpers.ts';
 
 export interface GatewayKeys {
@@ -13,14 +9,6 @@ export interface GatewayKeys {
   identityPublic: string;
 }
 
-const CONFIG = join(ROOT, 'kong/kong.yml');
-const PLUGIN_SERVER = join(ROOT, 'kong-plugin/server.cjs');
-/** Access policy: what is tested here is not who may call. */
-const EVERYBODY = {
-  version: 1,
-  anonymous: 'everybody',
-  roles: { everybody: { allow: [{ service: '*' }] } },
-};
 /** How long the gateway keeps idle connections; its workers wait a little longer before they go. */
 const IDLE_MS = 300;
 const DRAIN_MARGIN_MS = 300;
@@ -41,25 +29,14 @@ export function workerKeys({ root, identityPublic }: GatewayKeys, service: strin
 
 /** The gateway stand-in with the real plugin in front of a fleet; its base URL. */
 export async function startTestGateway(mesh: TestFleet, keys: GatewayKeys): Promise<string> {
-  const plugins = join(mesh.folder, 'plugins');
-  mkdirSync(plugins);
-  await buildPlugin(join(plugins, 'mcp-mesh.cjs'));
-  const policy = join(mesh.folder, 'access.yaml');
-  writeFileSync(policy, JSON.stringify(EVERYBODY));
-  const gateway = await startGateway({
-    configPath: CONFIG,
-    upstreamIdleMs: IDLE_MS,
-    pluginServer: {
-      command: [process.execPath, PLUGIN_SERVER, '--plugins-directory', plugins],
-      env: {
-        CONSUL_HTTP_ADDR: mesh.consulUrl,
-        MESH_ACCESS_POLICY: policy,
-        MESH_ROOT_KEYS: keys.root.toString('base64url'),
-        MESH_IDENTITY_PRIVATE_KEY: keys.identity,
-      },
-    },
-    log: () => {},
-  });
+  const env = {
+    CONSUL_HTTP_ADDR: mesh.consulUrl,
+    MESH_ACCESS_POLICY: writeOpenPolicy(mesh.folder),
+    MESH_ROOT_KEYS: keys.root.toString('base64url'),
+    MESH_IDENTITY_PRIVATE_KEY: keys.identity,
+  };
+  const plugins = await installPlugin(mesh.folder);
+  const gateway = await startPluginGateway(plugins, env, { upstreamIdleMs: IDLE_MS, log: () => {} });
   mesh.cleanUp(() => gateway.close());
   return gateway.url;
 }

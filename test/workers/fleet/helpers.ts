@@ -2,12 +2,12 @@ import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, type TestContext } from 'node:test';
-import { setTimeout as pause } from 'node:timers/promises';
 import { startConsul } from '../../../kong/dev/consul.ts';
 import { buildWorker } from '../../../workers/fleet/bundle.ts';
 import { type Fleet, type FleetOptions, startFleet } from '../../../workers/fleet/fleet.ts';
 import type { InstanceRow } from '../../../workers/fleet/status.ts';
 import { collectCleanUps } from '../../e2e/fleet-harness.ts';
+import { untilWithin } from '../../until.ts';
 import { SCRIPTED, silentLog } from '../helpers.ts';
 
 export interface TestFleet {
@@ -31,7 +31,8 @@ type Options = Partial<Omit<FleetOptions, 'environment' | 'times'>> & {
   worker?: Record<string, string> | ((service: string) => Record<string, string>);
 };
 
-const DEADLINE_MS = 100_000;
+/** For a state of the fleet: processes have to start and to end for it, and those of other tests do, too. */
+export const until = untilWithin(100_000);
 
 /** So that a test takes seconds; what they are about is the same. */
 const TIMES = { restartFirstMs: 100, parkedMs: 60_000, upMs: 300, downMs: 600, idleMs: 1000, stopMs: 15_000 };
@@ -123,21 +124,6 @@ export async function startTestFleet(
       await until(`${count} passing instances of ${service}`, look, () => JSON.stringify(seen));
     },
   };
-}
-
-/** Waits for a state; the deadline only ends a test that failed. */
-export async function until<T>(
-  what: string,
-  look: () => Promise<T | false | undefined> | T | false | undefined,
-  explain: () => string = () => '',
-): Promise<T> {
-  const deadline = Date.now() + DEADLINE_MS;
-  for (;;) {
-    const found = await look();
-    if (found !== false && found !== undefined) return found;
-    if (Date.now() > deadline) throw new Error(`no ${what} within ${DEADLINE_MS} ms; ${explain()}`);
-    await pause(20);
-  }
 }
 
 /** Calls a tool at a worker itself. */

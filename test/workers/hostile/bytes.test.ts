@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { META } from '../../../mesh/eras.ts';
+import { seeded } from '../../seeded.ts';
 import {
   type Client,
   connectLegacy,
@@ -10,7 +11,6 @@ import {
   type Json,
   modernHeaders,
   post,
-  randomFrom,
   SEED,
   startReady,
   textOf,
@@ -48,7 +48,7 @@ const FRAGMENT =
   '"lone":"\\ud800","spaced": [ 1 , {} , [ ] ],"method":"notifications/cancelled","deep":[[[[[{"a":[[]]}]]]]]}';
 
 function randomText(seed: number, bytes: number): string {
-  const random = randomFrom(seed);
+  const random = seeded(seed);
   const parts: string[] = [];
   for (let size = 0; size < bytes; ) {
     const part = ALPHABET[Math.floor(random() * ALPHABET.length)] ?? 'a';

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { until } from '../../until.ts';
 import {
   anyJson,
   BODY_MAX,
@@ -21,7 +22,6 @@ import {
   SEED,
   startReady,
   textOf,
-  until,
   untilIdle,
   untilReady,
 } from './helpers.ts';

@@ -2,6 +2,7 @@ import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { META, MODERN_VERSION } from '../../../mesh/eras.ts';
 import { adHocService, type Service } from '../../../mesh/registry.ts';
+import { until } from '../../until.ts';
 import { startTestWorker, type TestWorker } from '../helpers.ts';
 
 export const HOSTILE = fileURLToPath(new URL('../../fixtures/servers/hostile.mjs', import.meta.url));
@@ -27,26 +28,6 @@ export async function startReady(t: TestContext, service: Service): Promise<Test
 
 /** For tests that draw: the seed is printed, and FC_SEED repeats a run. */
 export const SEED = process.env.FC_SEED ? Number(process.env.FC_SEED) : Math.floor(Math.random() * 2 ** 31);
-
-/** A small generator of numbers in [0, 1), the same for the same seed (mulberry32). */
-export function randomFrom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-/** Waits until it is so. @throws Error when it is not so for half a minute, which on any machine means never */
-export async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  const giveUpAt = Date.now() + 30_000;
-  while (!(await holds())) {
-    if (Date.now() > giveUpAt) throw new Error(`it never came to: ${holds}`);
-    await new Promise(resolve => setTimeout(resolve, 10));
-  }
-}
 
 /** Current value of a metric, of all its series together. */
 export async function metric(url: string, name: string): Promise<number> {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { META } from '../../../mesh/eras.ts';
+import { until } from '../../until.ts';
 import {
   type Client,
   connectLegacy,
@@ -10,7 +11,6 @@ import {
   openGet,
   startReady,
   textOf,
-  until,
   untilIdle,
 } from './helpers.ts';
 import { assertOwnOnly, methodsOf, type Witness } from './witness.ts';

@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { until } from '../../until.ts';
 import {
+  type Client,
   connectLegacy,
   connectModern,
+  type Exchange,
   hostileService,
   metric,
   startReady,
   textOf,
-  until,
   untilReady,
 } from './helpers.ts';
 
@@ -50,24 +52,9 @@ test('a session whose server dies again and again shuts nobody else out', async 
   for (let round = 0; round < 3; round += 1) {
     const wild = await connectLegacy(worker.url);
     const pid = Number(textOf(await wild.call(1, 'pid')));
-    let hanging = 0;
-    const calls = Array.from({ length: 6 }, (_, i) =>
-      wild.call(
-        `h${i}`,
-        'hang',
-        {},
-        {
-          meta: { progressToken: i },
-          onMessage: ({ method }) => {
-            if (method === 'notifications/progress') hanging += 1;
-          },
-        },
-      ),
-    );
-    await until(() => hanging === calls.length);
+    const { answers } = await hang(wild, 6);
     process.kill(pid, 'SIGKILL');
-    for (const { messages } of await Promise.all(calls))
-      assert.equal(messages.at(-1).error.data.code, 'child_crashed');
+    for (const { messages } of await answers) assert.equal(messages.at(-1).error.data.code, 'child_crashed');
   }
   assert.equal(textOf(await quiet.call(2, 'echo', { text: 'after' })), 'after');
 });
@@ -77,23 +64,9 @@ test('one crash with many calls in flight does not shut out the server that was 
   const worker = await startReady(t, hostileService({}, { circuit_breaker: breaker }));
   const client = connectModern(worker.url);
   const pid = Number(textOf(await client.call(1, 'pid')));
-  let hanging = 0;
-  const calls = Array.from({ length: 10 }, (_, i) =>
-    client.call(
-      `h${i}`,
-      'hang',
-      {},
-      {
-        meta: { progressToken: i },
-        onMessage: ({ method }) => {
-          if (method === 'notifications/progress') hanging += 1;
-        },
-      },
-    ),
-  );
-  await until(() => hanging === calls.length);
+  const { answers } = await hang(client, 10);
   process.kill(pid, 'SIGKILL');
-  await Promise.all(calls);
+  await answers;
   await untilReady(worker.url);
   assert.equal(textOf(await client.call(2, 'echo', { text: 'back' })), 'back');
 });
@@ -107,3 +80,16 @@ test('time limits that callers choose do not shut out the others', async t => {
   }
   assert.equal((await worker.post('/tools/echo', { text: 'x' })).json.content[0].text, 'x');
 });
+
+/** Calls of a tool that never answers; resolves when all of them are in the server. */
+async function hang(client: Client, count: number): Promise<{ answers: Promise<Exchange[]> }> {
+  let hanging = 0;
+  const onMessage = ({ method }: { method?: string }) => {
+    if (method === 'notifications/progress') hanging += 1;
+  };
+  const calls = Array.from({ length: count }, (_, i) =>
+    client.call(`h${i}`, 'hang', {}, { meta: { progressToken: i }, onMessage }),
+  );
+  await until(() => hanging === count);
+  return { answers: Promise.all(calls) };
+}

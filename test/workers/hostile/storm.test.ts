@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { seeded } from '../../seeded.ts';
+import { until } from '../../until.ts';
 import {
   type Client,
   connectLegacy,
@@ -8,11 +10,9 @@ import {
   hostileService,
   type LegacyClient,
   metric,
-  randomFrom,
   SEED,
   startReady,
   textOf,
-  until,
   untilIdle,
   untilReady,
 } from './helpers.ts';
@@ -36,7 +36,7 @@ interface Tally {
 for (const ERA of ['legacy', 'modern'] as const) {
   test(`${CALLS} calls on a ${ERA} server, with cancels, disconnects and kills (FC_SEED=${SEED})`, async t => {
     const worker = await startReady(t, hostileService({ ERA }, { timeout_ms: 20_000 }));
-    const random = randomFrom(SEED);
+    const random = seeded(SEED);
     const clients: Client[] = await Promise.all(
       Array.from({ length: 10 }, async (_, i) =>
         i % 2 === 0 ? await connectLegacy(worker.url) : connectModern(worker.url),
