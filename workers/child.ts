@@ -99,10 +99,10 @@ export class Child {
     const stdin = this.#process?.stdin;
     if (!stdin || this.#exited || !stdin.writable || stdin.writableLength > UNREAD_MAX_BYTES) return false;
     if (!this.#corked) {
-      // All messages of one turn of the event loop leave in one system call.
+      // All messages that came in one turn of the event loop leave in one system call.
       this.#corked = true;
       stdin.cork();
-      process.nextTick(() => {
+      setImmediate(() => {
         this.#corked = false;
         stdin.uncork();
       });

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Service } from '../../mesh/registry.ts';
 import { StderrTail } from '../child/stderr-tail.ts';
 import { createLineReader } from '../line-reader.ts';
+import { NODE_FLAGS } from '../node-flags.ts';
 import { isReport, type Order, type Report, sendTo } from './messages.ts';
 
 export interface Launch {
@@ -53,7 +54,7 @@ export class WorkerProcess {
    */
   constructor({ program, service, port, env }: Launch, handlers: Handlers) {
     this.#handlers = handlers;
-    this.#process = spawn(process.execPath, [program, service.name, '--supervised'], {
+    this.#process = spawn(process.execPath, [...NODE_FLAGS, program, service.name, '--supervised'], {
       detached: true,
       env,
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],

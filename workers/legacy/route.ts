@@ -159,7 +159,10 @@ export class LegacyRoute {
       out.finish(await this.#respond(message, session, inbound.caller, out));
     } catch (fault) {
       const error = fault instanceof RpcError ? fault : toMeshError(fault);
-      inbound.request.log.warn({ err: error, method: message.method }, 'call failed');
+      inbound.request.log.warn(
+        { call_id: inbound.request.id, err: error, method: message.method },
+        'call failed',
+      );
       out.fail(error);
     }
     return inbound.reply;

@@ -1,4 +1,5 @@
-import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createHmac, createSecretKey, type KeyObject, randomBytes, timingSafeEqual } from 'node:crypto';
+import { BoundedCache } from '../../mesh/bounded-cache.ts';
 import { isObject, type JsonObject } from '../../mesh/jsonrpc.ts';
 import type { ClientProfile } from '../connection.ts';
 
@@ -12,8 +13,17 @@ export interface SessionClaims extends ClientProfile {
 export interface SessionTokens {
   /** A new session's id (`Mcp-Session-Id`). */
   mint(client: ClientProfile, principal: string): { token: string; claims: SessionClaims };
-  /** The claims of a token that one of this service's workers minted for this principal, else undefined. */
+  /**
+   * The claims of a token that one of this service's workers minted for this principal, else undefined. They are shared
+   * between calls: not to be changed.
+   */
   read(token: string, principal: string): SessionClaims | undefined;
+}
+
+interface Dated {
+  claims: SessionClaims;
+  /** Seconds since the epoch. */
+  mintedAt: number;
 }
 
 interface SessionTokensOptions {
@@ -32,6 +42,8 @@ const TOKEN_MAX = 2048;
 const NAME_MAX = 64;
 /** Long: most clients do not initialize again on 404, so an early end strands them. */
 const LIFETIME_S = 7 * 24 * 3600;
+/** Tokens that were read lately: a MAC costs more than the rest of the way of a small call. About 1 KB each. */
+const KNOWN_MAX = 4096;
 /** The capabilities of a client that change what a server may ask it, as a token carries them. */
 const CAPABILITIES: Readonly<Record<string, readonly string[]>> = {
   elicitation: ['form', 'url'],
@@ -50,12 +62,23 @@ export function createSessionTokens({
   owner,
   now = Date.now,
 }: SessionTokensOptions): SessionTokens {
-  const [signingKey] = keys;
+  const secrets = keys.map(key => createSecretKey(key));
+  const [signingKey] = secrets;
   if (!signingKey) throw new Error('sessions need at least one service key');
+  const known = new BoundedCache<string, Dated>(KNOWN_MAX);
   const seconds = () => Math.floor(now() / 1000);
-  const mac = (key: Buffer, signed: string, principal: string) => {
+  const mac = (key: KeyObject, signed: string, principal: string) => {
     const text = ['session', service, principal, signed].join('\0');
     return createHmac('sha256', key).update(text).digest().subarray(0, MAC_BYTES);
+  };
+  const verify = (token: string, principal: string): Dated | undefined => {
+    if (token.length > TOKEN_MAX) return undefined;
+    const dot = token.lastIndexOf('.');
+    const signed = token.slice(0, dot);
+    const given = Buffer.from(token.slice(dot + 1), 'base64url');
+    if (given.length !== MAC_BYTES) return undefined;
+    if (!secrets.some(key => timingSafeEqual(mac(key, signed, principal), given))) return undefined;
+    return readPayload(signed.slice(signed.indexOf('.') + 1), principal);
   };
 
   return {
@@ -74,31 +97,30 @@ export function createSessionTokens({
       return { token, claims: { ...client, id, principal } };
     },
     read(token, principal) {
-      if (token.length > TOKEN_MAX) return undefined;
-      const dot = token.lastIndexOf('.');
-      const signed = token.slice(0, dot);
-      const given = Buffer.from(token.slice(dot + 1), 'base64url');
-      if (given.length !== MAC_BYTES) return undefined;
-      if (!keys.some(key => timingSafeEqual(mac(key, signed, principal), given))) return undefined;
-      return readPayload(signed.slice(signed.indexOf('.') + 1), principal, seconds());
+      // A header has no NUL, so no other pair makes the same text.
+      const pair = `${token}\0${principal}`;
+      const dated = known.get(pair) ?? verify(token, principal);
+      if (!dated || seconds() - dated.mintedAt > LIFETIME_S) return undefined;
+      known.set(pair, dated);
+      return dated.claims;
     },
   };
 }
 
-/** The MAC has been checked: what is wrong here is a payload of another version of ours, or an old one. */
-function readPayload(text: string, principal: string, now: number): SessionClaims | undefined {
+/** The MAC has been checked: what is wrong here is a payload of another version of ours. */
+function readPayload(text: string, principal: string): Dated | undefined {
   const payload: unknown = JSON.parse(Buffer.from(text, 'base64url').toString());
   if (!isObject(payload) || typeof payload.i !== 'string' || typeof payload.v !== 'string') return undefined;
-  if (typeof payload.t !== 'number' || now - payload.t > LIFETIME_S) return undefined;
+  if (typeof payload.t !== 'number') return undefined;
   const [name, version] = Array.isArray(payload.n) ? payload.n : [];
-  const capabilities = isObject(payload.c) ? payload.c : {};
-  return {
+  const claims = {
     id: payload.i,
     protocolVersion: payload.v,
-    capabilities,
+    capabilities: isObject(payload.c) ? payload.c : {},
     clientInfo: { name, version },
     principal,
   };
+  return { claims, mintedAt: payload.t };
 }
 
 function knownCapabilities(capabilities: JsonObject): JsonObject {

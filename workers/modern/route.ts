@@ -47,7 +47,8 @@ export class ModernRoute {
       await this.#answer(message, inbound, out, gone.signal);
     } catch (fault) {
       const error = fault instanceof RpcError ? fault : toMeshError(fault);
-      if (!gone.signal.aborted) request.log.warn({ err: error, method: message.method }, 'call failed');
+      if (!gone.signal.aborted)
+        request.log.warn({ call_id: request.id, err: error, method: message.method }, 'call failed');
       out.fail(error);
     }
     return reply;

@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { clientsOf, HOSTILE, textOf, until, untilReady } from './helpers.ts';
+import { NODE_FLAGS } from '../../../workers/node-flags.ts';
+import { until } from '../../until.ts';
+import { clientsOf, HOSTILE, textOf, untilReady } from './helpers.ts';
 
 const MAIN = fileURLToPath(new URL('../../../workers/main.ts', import.meta.url));
 
@@ -31,7 +33,7 @@ export async function startWorkerProcess(t: TestContext, service: object = {}): 
   };
   // JSON is YAML.
   writeFileSync(registry, JSON.stringify({ version: 1, mcp_services: [entry] }));
-  const worker = spawn(process.execPath, [MAIN, 'hostile', '--no-register', '--port', '0'], {
+  const worker = spawn(process.execPath, [...NODE_FLAGS, MAIN, 'hostile', '--no-register', '--port', '0'], {
     stdio: ['ignore', 'ignore', 'pipe'],
     env: {
       PATH: process.env.PATH,
