@@ -1,4 +1,5 @@
 import { isIP } from 'node:net';
+import { BoundedCache } from './bounded-cache.ts';
 
 interface HostGuardOptions {
   /** Addresses and names of this endpoint, beside loopback. */
@@ -14,6 +15,8 @@ export type HostGuard = (host: string | undefined, origin: string | undefined) =
 
 const LOOPBACK = new Set(['localhost', '127.0.0.1', '::1']);
 
+const SERVED_MAX = 100;
+
 /**
  * Refuses what a browser sends when a hostile page has rebound its own name to our address: a Host that is not ours,
  * or an Origin that nobody allowed (MCP Streamable HTTP, security warning).
@@ -21,12 +24,21 @@ const LOOPBACK = new Set(['localhost', '127.0.0.1', '::1']);
 export function createHostGuard({ hosts, origins, localNames = false }: HostGuardOptions): HostGuard {
   const knownHosts = new Set([...LOOPBACK, ...hosts.map(host => host.toLowerCase())]);
   const knownOrigins = new Set(origins.map(origin => origin.toLowerCase()));
+  /** Header fields that were found good: nearly all requests bear the same. */
+  const served = new BoundedCache<string, true>(SERVED_MAX);
   const servesHost = (name: string) =>
     knownHosts.has(name) || (localNames && (isIP(name) !== 0 || !name.includes('.')));
 
+  const isServed = (host = '') => {
+    if (served.get(host)) return true;
+    const name = hostname(`http://${host}`);
+    if (name === undefined || !servesHost(name)) return false;
+    served.set(host, true);
+    return true;
+  };
+
   return (host, origin) => {
-    const name = hostname(`http://${host ?? ''}`);
-    if (name === undefined || !servesHost(name)) {
+    if (!isServed(host)) {
       return `Host "${host ?? ''}" is not served; MESH_ALLOWED_HOSTS may name it`;
     }
     if (origin === undefined || knownOrigins.has(origin.toLowerCase())) return undefined;

@@ -1,5 +1,13 @@
 import { MeshError, toRpcError } from './errors.ts';
-import { applyEdits, type Edit, elementsOf, memberAt, membersOf, onOneLine } from './json-text.ts';
+import {
+  applyEdits,
+  type Edit,
+  elementsOf,
+  type Member,
+  memberAt,
+  membersOf,
+  onOneLine,
+} from './json-text.ts';
 
 export type JsonObject = Record<string, unknown>;
 
@@ -15,6 +23,8 @@ export interface RpcRequest extends Envelope {
   params: JsonObject;
   /** The id as JSON text, so that `1`, `1.0` and `"1"` stay what they were. */
   idText: string;
+  /** Members of a text that this request had, for as long as it is this one: finding them means reading all of it. */
+  spans?: { text: string; members: readonly Member[] };
 }
 
 export interface RpcNotification extends Envelope {
@@ -31,6 +41,11 @@ export interface RpcResponse extends Envelope {
 
 export type RpcMessage = RpcRequest | RpcNotification | RpcResponse;
 
+const ENVELOPE = '{"jsonrpc":"2.0","id":';
+const ID_FIRST = /^\{"jsonrpc":"2\.0","id":\d{1,15}(?=[,}])/;
+const ID_LAST = /,"jsonrpc":"2\.0","id":\d{1,15}\}$/;
+const ENVELOPE_LENGTH = 64;
+
 /**
  * Reads one JSON-RPC 2.0 message.
  * @throws MeshError `parse_error` when it is not JSON, `invalid_request` when it is no message, or when a member
@@ -38,8 +53,10 @@ export type RpcMessage = RpcRequest | RpcNotification | RpcResponse;
  */
 export function readMessage(source: string): RpcMessage {
   const text = onOneLine(source);
-  const message = classify(text, parseJson(text));
-  refuseDuplicates(message);
+  const value = parseJson(text);
+  const members = isObject(value) ? membersOf(text) : [];
+  const message = classify(text, value, members);
+  refuseDuplicates(message, members);
   return message;
 }
 
@@ -66,11 +83,25 @@ export function readChildMessage(line: string): RpcMessage {
 
 /** A request's text under another id and, where it asks for progress, another progress token. */
 export function rewriteRequest(request: RpcRequest, id: number): string {
-  const edits = [editAt(request.text, ['id'], String(id))];
+  const { text, spans } = request;
+  const members = spans?.text === text ? spans.members : membersOf(text);
+  const edits = [editOf(members, 'id', String(id))];
   if (progressTokenOf(request) !== undefined) {
     edits.push(editAt(request.text, ['params', '_meta', 'progressToken'], String(id)));
   }
   return applyEdits(request.text, edits);
+}
+
+/**
+ * A response's text under another id. Most servers write the id first or, with the official SDK, last: there it is found
+ * without reading the rest. A JSON string holds no bare quote, so at the very start or end such members are the message's.
+ */
+export function withId({ text }: RpcResponse, idText: string): string {
+  const head = ID_FIRST.exec(text.slice(0, ENVELOPE_LENGTH));
+  if (head) return ENVELOPE + idText + text.slice(head[0].length);
+  const tail = ID_LAST.exec(text.slice(-ENVELOPE_LENGTH));
+  if (tail) return `${text.slice(0, text.length - tail[0].length)},${ENVELOPE.slice(1)}${idText}}`;
+  return rewriteAt(text, ['id'], idText);
 }
 
 /** A message's text with the value at `path` replaced by other JSON text. */
@@ -120,7 +151,7 @@ function parseJson(text: string): unknown {
   }
 }
 
-function classify(text: string, value: unknown): RpcMessage {
+function classify(text: string, value: unknown, members?: readonly Member[]): RpcMessage {
   if (!isObject(value) || value.jsonrpc !== '2.0') throw invalid('not a JSON-RPC 2.0 message object');
   const { method, id, params } = value;
   if (method === undefined) return classifyResponse(text, value);
@@ -129,7 +160,9 @@ function classify(text: string, value: unknown): RpcMessage {
   const common = { text, value, method, params: params ?? {} };
   if (id === undefined) return { kind: 'notification', ...common };
   if (!isId(id)) throw invalid('"id" must be a string or a number');
-  return { kind: 'request', ...common, idText: textAt(text, ['id']) ?? JSON.stringify(id) };
+  const spans = { text, members: members ?? membersOf(text) };
+  const { start, end } = memberOf(spans.members, 'id');
+  return { kind: 'request', ...common, idText: text.slice(start, end), spans };
 }
 
 function classifyResponse(text: string, value: JsonObject): RpcResponse {
@@ -143,8 +176,7 @@ function isId(id: unknown): id is string | number {
   return typeof id === 'string' || typeof id === 'number';
 }
 
-function refuseDuplicates(message: RpcMessage): void {
-  const top = membersOf(message.text);
+function refuseDuplicates(message: RpcMessage, top: readonly Member[]): void {
   const duplicate = duplicateKey(top);
   if (duplicate !== undefined) throw invalid(`member "${duplicate}" stands twice`);
   const params = top.find(member => member.key === 'params');
@@ -156,7 +188,7 @@ function refuseDuplicates(message: RpcMessage): void {
   if (nested !== undefined) throw invalid(`member "${nested}" stands twice in "params"`);
 }
 
-function duplicateKey(members: { key: string }[]): string | undefined {
+function duplicateKey(members: readonly { key: string }[]): string | undefined {
   if (members.length < 2) return undefined;
   const seen = new Set<string>();
   return members.find(({ key }) => seen.size === seen.add(key).size)?.key;
@@ -166,6 +198,18 @@ function editAt(text: string, path: readonly string[], json: string): Edit {
   const member = memberAt(text, path);
   if (!member) throw new MeshError('internal', { detail: `no member ${path.join('.')} to replace` });
   return { start: member.start, end: member.end, json };
+}
+
+function editOf(members: readonly Member[], key: string, json: string): Edit {
+  const { start, end } = memberOf(members, key);
+  return { start, end, json };
+}
+
+/** Of equal keys the last one counts, as for `JSON.parse`. */
+function memberOf(members: readonly Member[], key: string): Member {
+  const member = members.findLast(candidate => candidate.key === key);
+  if (!member) throw new MeshError('internal', { detail: `no member ${key}` });
+  return member;
 }
 
 function invalid(detail: string): MeshError {

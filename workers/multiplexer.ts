@@ -10,8 +10,8 @@ import {
   type RpcResponse,
   readChildMessage,
   requestText,
-  rewriteAt,
   rewriteRequest,
+  withId,
 } from '../mesh/jsonrpc.ts';
 import { createClock } from './clock.ts';
 
@@ -99,7 +99,7 @@ export class Multiplexer {
    */
   async call(request: RpcRequest, options: CallOptions): Promise<string> {
     const response = await this.#send(id => rewriteRequest(request, id), options);
-    return rewriteAt(response.text, ['id'], request.idText);
+    return withId(response, request.idText);
   }
 
   /** Sends a request of our own and resolves with its response. @throws MeshError as `call` */
