@@ -1,5 +1,5 @@
 import { MeshError } from '../mesh/errors.ts';
-import { MCP_PATH, MESH_PATH, SERVICE_NAME_PATTERN } from '../mesh/names.ts';
+import { MCP_PATH, MESH_PATH, SERVICE_NAME_PATTERN, WORKER_ROUTES } from '../mesh/names.ts';
 import { WELL_KNOWN } from './resource-metadata.ts';
 
 /** What a path under /api/v1 asks for. */
@@ -22,12 +22,13 @@ export interface WorkerRoute {
 }
 
 /** Sub-paths of a service, as shown to a caller who missed them. */
-const SUB_PATHS = ['(none)', '/mcp', '/execute', '/tools', '/tools/<tool>', '/status'];
+const SUB_PATHS = ['(none)', ...WORKER_ROUTES, '/status'];
 const METHODS: Record<string, readonly string[]> = {
   mcp: ['POST', 'GET', 'DELETE'],
   execute: ['POST'],
-  tools: ['GET'],
+  tools: ['GET', 'HEAD'],
   tool: ['POST'],
+  'openapi.json': ['GET', 'HEAD'],
   status: ['GET', 'HEAD'],
   list: ['GET', 'HEAD'],
   metadata: ['GET', 'HEAD'],
@@ -51,7 +52,7 @@ export function parseRoute(method: string, path: string): Route {
     allow('tool', method);
     return { to: 'worker', service, path: `/tools/${rest[0]}`, rpc: false };
   }
-  if (rest.length > 0 || !['mcp', 'execute', 'tools', 'status'].includes(sub)) {
+  if (rest.length > 0 || !['mcp', 'execute', 'tools', 'openapi.json', 'status'].includes(sub)) {
     throw new MeshError('unknown_path', {
       detail: `behind ${MCP_PATH}/${service} there are ${SUB_PATHS.join(', ')}`,
     });

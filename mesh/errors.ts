@@ -100,11 +100,20 @@ export type ErrorCode = keyof typeof CATALOGUE;
 
 export const ERROR_CODES = Object.keys(CATALOGUE) as ErrorCode[];
 
+/** One thing that is wrong with the arguments of a tool. */
+export interface ArgumentFault {
+  /** Where in the arguments, as JSON pointer (RFC 6901). */
+  pointer: string;
+  detail: string;
+}
+
 interface MeshErrorOptions {
   /** Text for the caller; never internals when the status is 500 or more. */
   detail?: string;
   delivered?: Delivered;
   retryAfterMs?: number;
+  /** Of `invalid_arguments`, where each of them is known. */
+  errors?: readonly ArgumentFault[];
   cause?: unknown;
 }
 
@@ -113,6 +122,7 @@ export class MeshError extends Error {
   readonly code: ErrorCode;
   readonly delivered: Delivered;
   readonly retryAfterMs: number | undefined;
+  readonly errors: readonly ArgumentFault[] | undefined;
 
   constructor(code: ErrorCode, options: MeshErrorOptions = {}) {
     super(options.detail ?? CATALOGUE[code].title, { cause: options.cause });
@@ -120,6 +130,7 @@ export class MeshError extends Error {
     this.code = code;
     this.delivered = options.delivered ?? 'no';
     this.retryAfterMs = options.retryAfterMs;
+    this.errors = options.errors;
   }
 
   /** HTTP status of the catalogue entry. */
@@ -144,6 +155,7 @@ export interface Problem {
   delivered: Delivered;
   call_id?: string;
   retry_after_ms?: number;
+  errors?: readonly ArgumentFault[];
 }
 
 /** The error as RFC 9457 problem details (`application/problem+json`). */
@@ -159,6 +171,7 @@ export function toProblem(error: MeshError, callId?: string): Problem {
     delivered: error.delivered,
     ...(callId === undefined ? {} : { call_id: callId }),
     ...(error.retryAfterMs === undefined ? {} : { retry_after_ms: error.retryAfterMs }),
+    ...(error.errors === undefined ? {} : { errors: error.errors }),
   };
 }
 

@@ -22,7 +22,7 @@ export const HEADERS = {
 } as const;
 
 /** Sub-paths of a service that a worker answers, as pattern and as shown to a caller who missed them. */
-export const WORKER_ROUTES = ['/mcp', '/execute', '/tools', '/tools/<tool>'] as const;
+export const WORKER_ROUTES = ['/mcp', '/execute', '/tools', '/tools/<tool>', '/openapi.json'] as const;
 
 /** A gateway looks through all instances of a service for the owner of each session's request. */
 const ownerHashes = new Map<string, string>();

@@ -88,7 +88,10 @@ const tunable = {
   retry: retry.prefault({}).describe('Repeats of safe calls.'),
   limits: limits.prefault({}).describe('Bounds of one worker.'),
   recycle: recycle.prefault({}).describe('When a shared server is replaced, without failing a call.'),
-  validate_arguments: z.boolean().default(false).describe('Check arguments before the call (later).'),
+  validate_arguments: z
+    .boolean()
+    .default(false)
+    .describe("Check the arguments of calls against the tool's inputSchema, before the server gets them."),
   traffic_percent: z
     .number()
     .min(0)

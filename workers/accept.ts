@@ -12,9 +12,26 @@ export function accepts(header: string | undefined, type: 'application/json' | '
   });
 }
 
-/** Both are equally welcome then, so their order is the only hint of what a client would rather have. */
+/** By weight (RFC 9110 §12.4.2); of equals, their order is the only hint of what a client would rather have. */
 export function prefersStream(header = ''): boolean {
-  const stream = header.indexOf('text/event-stream');
-  const json = header.indexOf('application/json');
-  return stream >= 0 && (json < 0 || stream < json);
+  const text = header.toLowerCase();
+  const [streamWeight, jsonWeight] = [
+    weightOf(text, 'text/event-stream'),
+    weightOf(text, 'application/json'),
+  ];
+  if (streamWeight !== jsonWeight) return streamWeight > jsonWeight;
+  const stream = text.indexOf('text/event-stream');
+  const json = text.indexOf('application/json');
+  return streamWeight > 0 && stream >= 0 && (json < 0 || stream < json);
+}
+
+/** Of the ranges that cover a media type the most specific one counts (RFC 9110 §12.5.1). */
+function weightOf(header: string, type: string): number {
+  const ranges = header.split(',').map(range => range.split(';').map(part => part.trim()));
+  const names = [type, `${type.split('/', 1)[0]}/*`, '*/*'];
+  const covering = names.flatMap(name => ranges.filter(([range]) => range === name));
+  const [first] = covering;
+  if (!first) return 0;
+  const weight = Number(first.find(part => part.startsWith('q='))?.slice(2) ?? 1);
+  return Number.isNaN(weight) ? 1 : weight;
 }

@@ -45,7 +45,9 @@ export function buildApp(parts: AppParts): FastifyInstance {
   const { service, server, metrics } = host;
   const app = fastify({
     loggerInstance: log,
-    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'call_id' }),
+    logController: new LogController({ disableRequestLogging: true }),
+    // One for each request would be made for nothing: who logs names the call.
+    childLoggerFactory: logger => logger,
     bodyLimit: service.limits.request_bytes,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     genReqId: request => acceptCallId(request.headers[HEADERS.callId]) ?? randomUUID(),
@@ -154,7 +156,8 @@ function refuseConnection(fault: NodeJS.ErrnoException, socket: Socket): void {
 
 /** JSON-RPC on the MCP endpoint, problem details elsewhere. */
 function sendError(error: MeshError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  if (error.status >= 500) request.log.error({ err: error, cause: error.cause }, describeError(error));
+  if (error.status >= 500)
+    request.log.error({ call_id: request.id, err: error, cause: error.cause }, describeError(error));
   reply.code(error.status).headers(errorHeaders(error)).header(HEADERS.callId, request.id);
   if (error.code === 'too_large') {
     // Closing while the client still sends would reset the connection and lose the answer: the rest is read away.

@@ -9,8 +9,8 @@ const UNREAD_MAX_BYTES = 8 * 1024 * 1024;
 
 /** One Server-Sent Events answer (MCP Streamable HTTP); a stream whose client has gone swallows what it is sent. */
 export interface EventStream {
-  /** Sends one event; `id` lets the client resume behind it. */
-  send(data: string, id?: string): void;
+  /** Sends one event; `id` lets the client resume behind it, `event` is its type. Data is of one line. */
+  send(data: string, id?: string, event?: string): void;
   /** Tells the client how long to wait before it connects again, and from where (2025-11-25, resumability). */
   prime(id: string, retryMs: number): void;
   end(): void;
@@ -42,7 +42,8 @@ export function openEventStream(reply: FastifyReply): EventStream {
     else response.write(text);
   };
   return {
-    send: (data, id) => write(`${id === undefined ? '' : `id: ${id}\n`}event: message\ndata: ${data}\n\n`),
+    send: (data, id, event = 'message') =>
+      write(`${id === undefined ? '' : `id: ${id}\n`}event: ${event}\ndata: ${data}\n\n`),
     prime: (id, retryMs) => write(`id: ${id}\nretry: ${retryMs}\ndata:\n\n`),
     end: () => response.end(),
     get open() {

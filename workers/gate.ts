@@ -4,6 +4,7 @@ import { MeshError, toMeshError } from '../mesh/errors.ts';
 import { changeObject } from '../mesh/json-text.ts';
 import { type RpcRequest, textAt } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
+import { toToolError } from './arguments/tool-error.ts';
 import type { Tracing } from './call-trace.ts';
 import type { Caller } from './caller.ts';
 import { requireGrant, showGranted } from './guard.ts';
@@ -15,6 +16,8 @@ export interface GateOptions extends Omit<RelayOptions, 'principal' | 'trace'> {
   caller: Caller;
   /** A further round of a call that was let in: it counts as one, and was looked at. */
   continued?: boolean;
+  /** Arguments that do not fit are an error: the caller's protocol has one, beside the result of MCP's. */
+  throwsInvalid?: boolean;
 }
 
 interface GateParts {
@@ -26,6 +29,8 @@ interface GateParts {
   /** Whether a server lists a tool, as far as is known now. */
   isListed(upstream: Upstream, tool: string): boolean;
   tracing: Pick<Tracing, 'begin'>;
+  /** Where arguments are checked. @throws MeshError `invalid_arguments` with its `errors` */
+  checkArguments?: ((upstream: Upstream, request: RpcRequest) => Promise<void>) | undefined;
   /** Id of this instance, for the audit log. */
   instance(): string;
   /** Whether arguments go into the audit log as they are, and not only as a hash. */
@@ -58,7 +63,8 @@ export class Gate {
 
   /** Carries one request to a server and resolves with the text of its response. @throws MeshError */
   async call(upstream: Upstream, request: RpcRequest, options: GateOptions): Promise<string> {
-    const { caller, continued, ...rest } = options;
+    const { caller, continued, throwsInvalid, ...rest } = options;
+    const { checkArguments } = this.#parts;
     const started = performance.now();
     const trace = this.#parts.tracing.begin(request, caller);
     let use: QuotaUse | undefined;
@@ -66,11 +72,13 @@ export class Gate {
     let error: MeshError | undefined;
     try {
       requireGrant(request, caller);
+      if (checkArguments && !continued) await checkArguments(upstream, request);
       use = continued ? undefined : await this.#charge(request, caller);
       text = await this.#deliver(upstream, request, caller, { ...rest, trace });
       return withQuota(showGranted(request.method, text, caller.grants), use);
     } catch (fault) {
       error = toMeshError(fault);
+      if (error.errors && !throwsInvalid) return toToolError(request, error, upstream.info?.era);
       throw fault;
     } finally {
       const ms = performance.now() - started;

@@ -4,6 +4,7 @@ import type { Consul } from '../mesh/consul.ts';
 import { ownerHash } from '../mesh/names.ts';
 import type { Service } from '../mesh/registry.ts';
 import type { WorkerSettings } from '../mesh/settings.ts';
+import { ArgumentChecks } from './arguments/checks.ts';
 import type { Tracing } from './call-trace.ts';
 import { createCallerReader, type ReadCaller } from './caller.ts';
 import { Gate } from './gate.ts';
@@ -104,7 +105,10 @@ export function createHost({ tracing = NO_TRACING, ...options }: HostOptions): H
   const audit =
     auditPath === undefined ? undefined : createAuditLog({ path: auditPath, log: text => log.warn(text) });
   // Servers of single sessions and calls have no list of their own here: theirs is the primary one's.
-  const isListed = (upstream: object, tool: string) => (tenants.catalogOf(upstream) ?? catalog).has(tool);
+  const catalogOf = (upstream: object) => tenants.catalogOf(upstream) ?? catalog;
+  const checks = service.validate_arguments
+    ? new ArgumentChecks({ log, schemaOf: (upstream, tool) => catalogOf(upstream).inputSchema(tool) })
+    : undefined;
   const gate = new Gate({
     service,
     relay,
@@ -112,7 +116,8 @@ export function createHost({ tracing = NO_TRACING, ...options }: HostOptions): H
     audit,
     metrics,
     tracing,
-    isListed,
+    isListed: (upstream, tool) => catalogOf(upstream).has(tool),
+    checkArguments: checks && ((upstream, request) => checks.check(upstream, request)),
     instance,
     auditArguments,
   });

@@ -1,60 +1,61 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { type Era, RPC, SERVER_REQUESTS } from '../mesh/eras.ts';
+import { SERVER_REQUESTS } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
 import { isObject, type RpcRequest, readMessage, textAt } from '../mesh/jsonrpc.ts';
-import type { Caller } from './caller.ts';
-import { NO_CLIENT } from './connection.ts';
+import { prefersStream } from './accept.ts';
 import type { Host } from './host.ts';
 import { findNameMismatch } from './modern/request.ts';
-import type { Upstream } from './relay.ts';
-import { readInputRequired, toLegacyResponse, toModernRequest } from './translate.ts';
+import { ServiceDescriber } from './openapi/document.ts';
+import { readToolList } from './openapi/tool-list.ts';
+import { callForRest, type RestCallOptions } from './rest/call.ts';
+import { answerWithEvents, askForProgress } from './rest/call-events.ts';
 
 /** What `command` may name beside a tool: requests that make sense without a session. */
 const METHODS = new Set(SERVER_REQUESTS);
 
-/** Plain REST beside MCP: the answer's body is the result, or problem details (RFC 9457). */
+/**
+ * Plain REST beside MCP: the answer's body is the result, or problem details (RFC 9457); for who would rather have
+ * `text/event-stream`, a call is answered with events.
+ */
 export function addRestRoutes(app: FastifyInstance, host: Host): void {
-  const run = async (message: RpcRequest, reply: FastifyReply, timeoutMs?: number) => {
+  const ask = (message: RpcRequest, reply: FastifyReply, options: Partial<RestCallOptions> = {}) => {
     const { caller, headers } = reply.request;
     const mismatch = findNameMismatch(message, headers);
     if (mismatch) throw new MeshError('invalid_request', { detail: mismatch.message });
-    const options = { caller, ...(timeoutMs === undefined ? {} : { timeoutMs }) };
-    const text = await withServer(host, caller, async (server, era) => {
-      if (era === 'legacy') return host.gate.call(server, message, options);
-      return toLegacyResponse(
-        message.method,
-        await host.gate.call(server, toModernRequest(message, NO_CLIENT), options),
-      );
-    });
-    return reply.type('application/json').send(resultOf(text));
+    return callForRest(host, message, { caller, ...options });
+  };
+  const answer = async (message: RpcRequest, reply: FastifyReply, options: Partial<RestCallOptions> = {}) => {
+    if (!prefersStream(reply.request.headers.accept)) {
+      return reply.type('application/json').send(await ask(message, reply, options));
+    }
+    const followed = askForProgress(message);
+    return answerWithEvents(reply, follow => ask(followed, reply, { ...options, ...follow }));
   };
 
   app.post('/execute', (request, reply) => {
-    const { command, params, timeoutMs } = readExecution(bodyText(request));
+    const { command, params, ...options } = readExecution(bodyText(request));
     const message = METHODS.has(command) ? createRequest(command, params) : createCall(command, params);
-    return run(message, reply, timeoutMs);
+    return answer(message, reply, options);
   });
-  app.get('/tools', (_request, reply) => run(createRequest('tools/list', '{}'), reply));
   app.post<{ Params: { tool: string } }>('/tools/:tool', (request, reply) =>
-    run(createCall(request.params.tool, bodyText(request) || '{}'), reply),
+    answer(createCall(request.params.tool, bodyText(request) || '{}'), reply),
   );
+  app.get<{ Querystring: Query }>('/tools', async ({ query }, reply) =>
+    reply.type('application/json').send(await ask(createRequest('tools/list', listParams(query)), reply)),
+  );
+  const describer = new ServiceDescriber();
+  app.get('/openapi.json', async (request, reply) => {
+    const list = await readToolList(params => ask(createRequest('tools/list', params), reply));
+    return reply.type('application/json').send(describer.describe(host, request, list));
+  });
 }
 
-/** The caller's shared server, or one for this call alone where each client has its own. */
-async function withServer(
-  host: Host,
-  { principal }: Caller,
-  call: (server: Upstream, era: Era) => Promise<string>,
-): Promise<string> {
-  const { server } = await host.tenants.of(principal);
-  const era = server.info?.era ?? 'legacy';
-  if (host.service.isolation !== 'session') return call(server, era);
-  const lease = await host.pool.lease({ prefer: era, handlers: { onNotification: () => {} } });
-  try {
-    return await call(lease.connection, lease.connection.info?.era ?? era);
-  } finally {
-    lease.release();
-  }
+type Query = Readonly<Record<string, string | string[]>>;
+
+/** A list goes on behind its `nextCursor`. */
+function listParams({ cursor }: Query): string {
+  if (Array.isArray(cursor)) throw new MeshError('invalid_request', { detail: '"cursor" must stand once' });
+  return JSON.stringify({ cursor });
 }
 
 interface Execution {
@@ -97,22 +98,6 @@ function createCall(tool: string, argumentsText: string): RpcRequest {
 function createRequest(method: string, paramsText: string): RpcRequest {
   const text = `{"jsonrpc":"2.0","id":0,"method":${JSON.stringify(method)},"params":${paramsText}}`;
   return readMessage(text) as RpcRequest;
-}
-
-function resultOf(responseText: string): string {
-  if (readInputRequired(responseText)) {
-    throw new MeshError('server_error', {
-      detail: 'the server asks for input, which REST cannot give',
-      delivered: 'yes',
-    });
-  }
-  const { error } = JSON.parse(responseText) as { error?: { code: number; message: string } };
-  if (!error) return textAt(responseText, ['result']) ?? 'null';
-  const delivered = 'yes';
-  const detail = error.message;
-  if (error.code === RPC.invalidParams) throw new MeshError('invalid_arguments', { detail, delivered });
-  if (error.code === RPC.methodNotFound) throw new MeshError('invalid_request', { detail, delivered });
-  throw new MeshError('server_error', { detail, delivered });
 }
 
 function bodyText(request: FastifyRequest): string {

@@ -99,7 +99,7 @@ export class Tenants {
         subscriptions.publish(notification);
       },
     });
-    const catalog = createToolCatalog(server);
+    const catalog = createToolCatalog(server, { keepSchemas: service.validate_arguments });
     const subscriptions = createSubscriptions(server, log);
     this.#catalogs.set(server, catalog);
     return { server, catalog, subscriptions };

@@ -24,6 +24,11 @@ export interface ToolCatalog {
   isRepeatable(tool: string): boolean;
   /** Whether the server lists a tool, as far as is known now, as `isRepeatable`. */
   has(tool: string): boolean;
+  /**
+   * The schema of a tool's arguments: one object for as long as the list stands. undefined for an unknown tool, and
+   * where schemas are not kept.
+   */
+  inputSchema(tool: string): Promise<JsonObject | undefined>;
   /** Hash of all tools with their schemas: instances with equal hashes offer the same. */
   hash(): Promise<string>;
   /** The server said that its tools have changed, or is another process. */
@@ -38,6 +43,12 @@ interface Tools {
   hash: string;
   headers: Map<string, ParamHeader[]>;
   repeatable: Set<string>;
+  schemas: Map<string, JsonObject>;
+}
+
+interface CatalogOptions {
+  /** For who checks arguments: else their memory is for nothing. */
+  keepSchemas?: boolean;
 }
 
 const TIMEOUT_MS = 10_000;
@@ -47,7 +58,7 @@ const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 const DEPTH_MAX = 20;
 
 /** What the worker must know of its server's tools to check a call: read from `tools/list`, kept until it changes. */
-export function createToolCatalog(server: Asks): ToolCatalog {
+export function createToolCatalog(server: Asks, { keepSchemas = false }: CatalogOptions = {}): ToolCatalog {
   let known: Promise<Tools> | undefined;
   /** What `known` resolved with. */
   let current: Tools | undefined;
@@ -55,7 +66,7 @@ export function createToolCatalog(server: Asks): ToolCatalog {
   let last: Tools | undefined;
   const tools = () => {
     if (known) return known;
-    const asked = readTools(server);
+    const asked = readTools(server, keepSchemas);
     known = asked;
     asked.then(
       list => {
@@ -72,11 +83,14 @@ export function createToolCatalog(server: Asks): ToolCatalog {
     });
     return asked;
   };
+  // A server that lists no tools has nothing to check a call by; its own answer to the call says what is wrong.
+  const toolsIfAny = () => tools().catch(error => (isAway(error) ? last : undefined));
   return {
     async paramHeaders(tool) {
-      // A server that lists no tools has none with headers; its own answer to the call says what is wrong.
-      const headers = (await tools().catch(error => (isAway(error) ? last : undefined)))?.headers;
-      return headers?.get(tool) ?? [];
+      return (await toolsIfAny())?.headers.get(tool) ?? [];
+    },
+    async inputSchema(tool) {
+      return (await toolsIfAny())?.schemas.get(tool);
     },
     isRepeatable(tool) {
       void tools().catch(() => {});
@@ -98,10 +112,11 @@ function isAway(error: unknown): boolean {
   return error instanceof MeshError && error.code === 'child_unavailable';
 }
 
-async function readTools(server: Asks): Promise<Tools> {
+async function readTools(server: Asks, keepSchemas: boolean): Promise<Tools> {
   const hash = createHash('sha256');
   const headers = new Map<string, ParamHeader[]>();
   const repeatable = new Set<string>();
+  const schemas = new Map<string, JsonObject>();
   let cursor: unknown;
   for (let page = 0; page < PAGES_MAX; page += 1) {
     const params = cursor === undefined ? {} : { cursor };
@@ -113,11 +128,12 @@ async function readTools(server: Asks): Promise<Tools> {
       const name = String(tool.name);
       headers.set(name, headersOf(tool.inputSchema));
       if (saysRepeatable(tool)) repeatable.add(name);
+      if (keepSchemas && isObject(tool.inputSchema)) schemas.set(name, tool.inputSchema);
     }
     cursor = result.nextCursor;
     if (cursor === undefined) break;
   }
-  return { hash: hash.digest('hex').slice(0, 16), headers, repeatable };
+  return { hash: hash.digest('hex').slice(0, 16), headers, repeatable, schemas };
 }
 
 /** Valid annotations only: a name of tchar, unique but for case, on a string, integer or boolean below `properties`. */

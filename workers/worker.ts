@@ -42,7 +42,7 @@ interface WorkerOptions {
 const DRAIN_POLL_MS = 50;
 /** Gateways wait 30 s longer than a call may take: this must not use that up. */
 const FIRST_START_MS = 10_000;
-const CALLS = /^\/(mcp|execute|tools)\b/;
+const CALLS = /^\/(mcp|execute|tools|openapi\.json)\b/;
 
 /**
  * Starts one worker: HTTP endpoint, MCP server, registration. Resolves once it listens; the server may still be

@@ -95,6 +95,31 @@ describe('a call', () => {
   });
 });
 
+describe('arguments that do not fit', () => {
+  const errors = [{ pointer: '/a', detail: 'is missing' }];
+  const invalid = new MeshError('invalid_arguments', { detail: '/a is missing', errors });
+
+  test('are a result of the tool that reached nobody, cost nothing and are written down', async () => {
+    const { gate, told, entries } = build({ invalid });
+    const text = await gate.call(upstream, toolCall('get_x'), { caller: callerOf(SOME, QUOTA) });
+    assert.partialDeepStrictEqual(JSON.parse(text), { id: 1, result: { isError: true } });
+    assert.deepEqual([told, entries[0]?.outcome], [[], 'invalid_arguments']);
+  });
+
+  test('are an error for whose protocol has one', async () => {
+    const { gate } = build({ invalid });
+    const call = gate.call(upstream, toolCall('get_x'), { caller: callerOf(SOME), throwsInvalid: true });
+    await assert.rejects(call, invalid);
+  });
+
+  test('are not looked at for who may not call the tool, nor in a further round', async () => {
+    const { gate, told } = build({ invalid });
+    await refused(gate.call(upstream, toolCall('put_x'), { caller: callerOf(SOME) }), 'forbidden');
+    await gate.call(upstream, toolCall('get_x'), { caller: callerOf(SOME), continued: true });
+    assert.deepEqual(told, ['relay key:a']);
+  });
+});
+
 describe('the audit log', () => {
   test('has who called what, when, with which arguments by their hash, and how it ended', async () => {
     const { gate, entries } = build();
@@ -150,11 +175,13 @@ interface Parts {
   charge?: QuotaUse | MeshError;
   /** The server's response, or what the call fails with. */
   answer?: string | MeshError;
+  /** What the check of the arguments fails with. */
+  invalid?: MeshError;
   auditArguments?: boolean;
   audit?: boolean;
 }
 
-function build({ charge, answer = RESULT, auditArguments = false, audit = true }: Parts = {}) {
+function build({ charge, answer = RESULT, invalid, auditArguments = false, audit = true }: Parts = {}) {
   const told: string[] = [];
   const entries: Record<string, unknown>[] = [];
   const relay = {
@@ -186,6 +213,9 @@ function build({ charge, answer = RESULT, auditArguments = false, audit = true }
     audit: audit ? log : undefined,
     metrics: { called: () => {} },
     isListed: () => true,
+    checkArguments: async () => {
+      if (invalid) throw invalid;
+    },
     tracing: NO_TRACING,
     instance: () => 'mcp-scripted-host-1',
     auditArguments,
