@@ -10,6 +10,7 @@ import { registryEnvironment, type StartSettings, startSettings } from '../mesh/
 import { buildWorker } from '../workers/fleet/bundle.ts';
 import { startFleet } from '../workers/fleet/fleet.ts';
 import { controlPathOf } from './control.ts';
+import { answer } from './output.ts';
 import { awaitServices, printSummary } from './summary.ts';
 
 /** `npm start`: the whole mesh on one machine, with stand-ins for Kong and, unless one is given, Consul. */
@@ -26,25 +27,31 @@ const STOP_DEADLINE_MS = 20_000;
 const started: Stop[] = [];
 let stopping = false;
 
-if (import.meta.main) process.exitCode = await startMesh();
+if (import.meta.main) {
+  await startMesh().catch((error: Error) => {
+    process.stderr.write(`mcp-mesh: ${error.message}\n`);
+    process.exitCode = 1;
+  });
+}
 
-/** Starts all; it then runs until a signal. Returns the exit code so far: 1 when it could not be started. */
-export async function startMesh(changes: Partial<StartSettings> = {}): Promise<number> {
+/**
+ * Starts all; it then runs until a signal. With `json`, what there is to call is printed as one JSON document.
+ * @throws Error when it could not be started; what had been is stopped again
+ */
+export async function startMesh(changes: Partial<StartSettings> = {}, json = false): Promise<void> {
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
   try {
     const settings = { ...startSettings(), ...changes };
     const registry = loadRegistry(settings.registryPath, { env: registryEnvironment() });
-    await start(settings, registry);
-    return 0;
+    await start(settings, registry, json);
   } catch (error) {
-    process.stderr.write(`mcp-mesh: ${(error as Error).message}\n`);
     await stopAll();
-    return 1;
+    throw error;
   }
 }
 
-async function start(settings: StartSettings, registry: Registry): Promise<void> {
+async function start(settings: StartSettings, registry: Registry, json: boolean): Promise<void> {
   await buildPlugin();
   const program = await buildWorker();
   const consulUrl = settings.consul?.url ?? (await startConsulStandIn());
@@ -89,7 +96,9 @@ async function start(settings: StartSettings, registry: Registry): Promise<void>
   });
   started.unshift(gateway.close);
   const services = await awaitServices(gateway.url, registry);
-  if (!stopping) printSummary(gateway.url, consulUrl, services);
+  if (stopping) return;
+  if (json) answer(true, { gateway: gateway.url, consul: consulUrl, services }, '');
+  else printSummary(gateway.url, consulUrl, services);
 }
 
 /** Good for this run: a mesh of several machines is given its own (`mesh keys init`). */
@@ -107,7 +116,7 @@ async function startConsulStandIn(): Promise<string> {
 function stop(): void {
   if (stopping) process.exit(1);
   stopping = true;
-  process.stdout.write('\nstopping …\n');
+  process.stderr.write('\nstopping …\n');
   stopAll().then(
     () => process.exit(0),
     error => {

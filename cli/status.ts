@@ -1,36 +1,24 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ControlClient } from '../workers/fleet/control-client.ts';
 import type { FleetStatus, InstanceRow, ServiceRow } from '../workers/fleet/status.ts';
-import { EXIT, parseOptions, UsageError } from './command.ts';
+import { type CommonOptions, EXIT, type MeshCommand, UsageError } from './command.ts';
 import { connectSupervisor } from './control.ts';
+import { answer } from './output.ts';
 import { type Column, cutTo, formatTable, plain } from './table.ts';
 
-const USAGE = `Usage: mesh status [--watch] [--json] [--registry <file>]
+const ABOUT = `One row for each instance that the supervisor on this host (\`mesh up\`, \`npm start\`) runs, and a
+line for each service that has fewer instances than it wants, with the reason. A narrow terminal shows fewer columns.`;
 
-One row for each instance that the supervisor on this host (\`mesh up\`, \`npm start\`) runs, and a line for each service
-that has fewer instances than it wants, with the reason. A narrow terminal shows fewer columns.
-
-  INSTANCE  id in Consul, or <service>#<number> until it has one; both name it in other commands
+const NOTE = `  INSTANCE  id in Consul, or <service>#<number> until it has one; both name it in other commands
   FLIGHT    calls in its MCP server
   QUEUE     calls that wait for a place there
   RSS       memory of the worker and of all processes below it
   RESTARTS  of the worker + of its MCP server since the worker runs
   UPTIME    since the worker was started
 
-Options:
-  --watch          show it anew every 2 s, until Ctrl-C; needs a terminal
-  --json           the supervisor's own answer
-  --registry FILE  the registry file of the supervisor (default: $MESH_REGISTRY or config/mcp-mesh-registry.yaml)
-
 Exit codes: 0 all that is wanted is ready, 1 something is not, the registry file has a fault, or no supervisor runs;
-2 wrong usage. With --watch: 0.
-`;
+2 wrong usage. With --watch: 0. --json prints the supervisor's own answer.`;
 
-const OPTIONS = {
-  watch: { type: 'boolean' },
-  json: { type: 'boolean' },
-  registry: { type: 'string' },
-} as const;
 const WATCH_MS = 2000;
 const HOME = '\u001b[H';
 const ERASE_LINE = '\u001b[K';
@@ -56,16 +44,25 @@ const COLUMNS: readonly Column<InstanceRow>[] = [
   { title: 'LAST ERROR', cell: row => row.last_error ?? '', least: 12, spare: 4 },
 ];
 
-/** `mesh status`. @throws UsageError; ControlError when no supervisor answers */
-export async function statusCommand(argv: string[]): Promise<number> {
-  const { values } = parseOptions(argv, OPTIONS);
-  if ((values as { help?: boolean }).help) {
-    process.stdout.write(USAGE);
-    return EXIT.ok;
-  }
-  const control = connectSupervisor(values.registry);
-  if (values.watch) {
-    if (values.json) throw new UsageError('--watch is for people and --json for programs: choose one');
+interface Options extends CommonOptions {
+  watch?: boolean;
+  registry?: string;
+}
+
+/** `mesh status` */
+export function statusCommand(command: MeshCommand): void {
+  command
+    .about(ABOUT)
+    .option('--watch', 'show it anew every 2 s, until Ctrl-C; needs a terminal')
+    .registryOption('the registry file of the supervisor')
+    .note(NOTE)
+    .run(showStatus);
+}
+
+async function showStatus({ watch, json, registry }: Options): Promise<number> {
+  const control = connectSupervisor(registry);
+  if (watch) {
+    if (json) throw new UsageError('--watch is for people and --json for programs: choose one');
     if (!process.stdout.isTTY) throw new UsageError('--watch needs a terminal; elsewhere, repeat --json');
     const stop = new AbortController();
     process.once('SIGINT', () => stop.abort());
@@ -73,9 +70,7 @@ export async function statusCommand(argv: string[]): Promise<number> {
     return EXIT.ok;
   }
   const status = await control.status();
-  const { columns } = process.stdout;
-  const lines = values.json ? [JSON.stringify(status, null, 2)] : describeStatus(status, columns);
-  process.stdout.write(`${lines.join('\n')}\n`);
+  answer(json, status, `${describeStatus(status, process.stdout.columns).join('\n')}\n`);
   return isComplete(status) ? EXIT.ok : EXIT.failed;
 }
 

@@ -1,37 +1,33 @@
-import { EXIT, parseOptions, UsageError } from './command.ts';
-import { startMesh } from './start.ts';
+import { type CommonOptions, EXIT, type MeshCommand, UsageError } from './command.ts';
 
-const USAGE = `Usage: mesh up [--port <port>] [--registry <file>]
-
-Starts the mesh on this machine, as \`npm start\` does: a supervisor with the workers of all services of the registry, a
-gateway, and a Consul of its own unless CONSUL_HTTP_ADDR names one. Runs until Ctrl-C; a second Ctrl-C does not wait
-for calls. Changes of the registry file take effect within seconds.
-
-Options:
-  --port PORT      the gateway's port (default: $MESH_PORT or 10010)
-  --registry FILE  default: $MESH_REGISTRY or config/mcp-mesh-registry.yaml
-
-Exit codes: 0 stopped, 1 could not be started, 2 wrong usage.
-`;
-
-const OPTIONS = { port: { type: 'string' }, registry: { type: 'string' } } as const;
+const ABOUT = `Starts the mesh on this machine, as \`npm start\` does: a supervisor with the workers of all services
+of the registry, a gateway, and a Consul of its own unless CONSUL_HTTP_ADDR names one. Runs until Ctrl-C; a second
+Ctrl-C does not wait for calls. Changes of the registry file take effect within seconds.`;
 const PORT_MAX = 65_535;
 
-/** `mesh up`. Returns when all has been started; the process then lives until a signal. @throws UsageError */
-export async function upCommand(argv: string[]): Promise<number> {
-  const { port, registry, help } = parseOptions(argv, OPTIONS).values as {
-    port?: string;
-    registry?: string;
-    help?: boolean;
-  };
-  if (help) {
-    process.stdout.write(USAGE);
-    return EXIT.ok;
-  }
-  return startMesh({
-    ...(port === undefined ? {} : { port: readPort(port) }),
-    ...(registry === undefined ? {} : { registryPath: registry }),
-  });
+interface Options extends CommonOptions {
+  port?: number;
+  registry?: string;
+}
+
+/** `mesh up`: its exit code stands when all has been started; the process then lives until a signal. */
+export function upCommand(command: MeshCommand): void {
+  command
+    .about(ABOUT)
+    .option('--port <port>', "the gateway's port (default: $MESH_PORT or 10010)", readPort)
+    .registryOption()
+    .note(
+      'Exit codes: 0 stopped, 1 could not be started, 2 wrong usage. --json prints the services when they are ready.',
+    )
+    .run(async ({ port, registry, json }: Options) => {
+      const { startMesh } = await import('./start.ts');
+      const changes = {
+        ...(port === undefined ? {} : { port }),
+        ...(registry === undefined ? {} : { registryPath: registry }),
+      };
+      await startMesh(changes, json);
+      return EXIT.ok;
+    });
 }
 
 function readPort(text: string): number {

@@ -1,33 +1,17 @@
 import { acceptCallId } from '../mesh/names.ts';
 import { gatewaySettings, startSettings } from '../mesh/settings.ts';
-import { EXIT, parseOptions, UsageError } from './command.ts';
+import { type CommonOptions, EXIT, type MeshCommand, UsageError } from './command.ts';
+import { answer } from './output.ts';
 import { printCall } from './why/print.ts';
 import { readAudit } from './why/read-audit.ts';
 
-const USAGE = `Usage: mesh why <call-id> [options]
-
-Tells what became of one call: who made it and what allowed it, which instances there were and why one was chosen,
-the tries, how long it waited and ran, and its trace. The call's id is in the answer's x-request-id header, in error
-bodies (call_id) and in logs.
+const ABOUT = `Tells what became of one call: who made it and what allowed it, which instances there were and why one
+was chosen, the tries, how long it waited and ran, and its trace. The call's id is in the answer's x-request-id
+header, in error bodies (call_id) and in logs.
 
 Gateways are asked for their last decisions, at the loopback port of their metrics; what the workers did is in their
-audit logs. So this runs where both can be reached.
+audit logs. So this runs where both can be reached.`;
 
-Options:
-  --gateway URL   a gateway's metrics address; may stand several times
-                  (default: 127.0.0.1, port $MESH_GATEWAY_METRICS_PORT, else $MESH_PORT + 1, as npm start has it)
-  --audit PATH    an audit log, with the older files beside it (PATH.1 …); %p stands for any process id; may stand
-                  several times (default: $MESH_AUDIT_LOG)
-  --json          print what was found as JSON
-
-Exit codes: 0 found, 1 not found, 2 wrong usage.
-`;
-
-const OPTIONS = {
-  gateway: { type: 'string', multiple: true },
-  audit: { type: 'string', multiple: true },
-  json: { type: 'boolean' },
-} as const;
 const TIMEOUT_MS = 5000;
 
 /** What is known of a call. */
@@ -41,24 +25,38 @@ export interface KnownCall {
   trouble: string[];
 }
 
-/** `mesh why <call-id>`. @throws UsageError */
-export async function whyCommand(argv: string[]): Promise<number> {
-  const { values, positionals } = parseOptions(argv, OPTIONS, ['call-id']);
-  if ((values as { help?: boolean }).help) {
-    process.stdout.write(USAGE);
-    return EXIT.ok;
-  }
-  const id = acceptCallId(positionals[0]);
-  if (id === undefined)
-    throw new UsageError(`"${positionals[0]}" is no call id: 8 to 128 of A-Z a-z 0-9 . _ : -`);
+interface Options extends CommonOptions {
+  gateway?: string[];
+  audit?: string[];
+}
+
+/** `mesh why <call-id>` */
+export function whyCommand(command: MeshCommand): void {
+  command
+    .about(ABOUT)
+    .argument('<call-id>')
+    .repeatable(
+      '--gateway <url>',
+      "a gateway's metrics address; may stand several times (default: 127.0.0.1, port $MESH_GATEWAY_METRICS_PORT, else $MESH_PORT + 1, as npm start has it)",
+    )
+    .repeatable(
+      '--audit <path>',
+      'an audit log, with the older files beside it (PATH.1 …); %p stands for any process id; may stand several times (default: $MESH_AUDIT_LOG)',
+    )
+    .note('Exit codes: 0 found, 1 not found, 2 wrong usage. --json prints what was found.')
+    .run(explain);
+}
+
+async function explain(text: string, { gateway, audit, json }: Options): Promise<number> {
+  const id = acceptCallId(text);
+  if (id === undefined) throw new UsageError(`"${text}" is no call id: 8 to 128 of A-Z a-z 0-9 . _ : -`);
   const defaults = gatewaySettings();
   const port = defaults.metricsPort ?? startSettings().port + 1;
-  const gateways = values.gateway ?? [`http://127.0.0.1:${port}`];
-  const logs = values.audit ?? (defaults.audit.path === undefined ? [] : [defaults.audit.path]);
+  const gateways = gateway ?? [`http://127.0.0.1:${port}`];
+  const logs = audit ?? (defaults.audit.path === undefined ? [] : [defaults.audit.path]);
   const call = await gather(id, gateways, logs);
   const found = call.decisions.length > 0 || call.audit.length > 0;
-  if (values.json) process.stdout.write(`${JSON.stringify(call, null, 2)}\n`);
-  else process.stdout.write(printCall(call));
+  answer(json, call, printCall(call));
   return found ? EXIT.ok : EXIT.failed;
 }
 

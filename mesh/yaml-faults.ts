@@ -1,7 +1,9 @@
-import leven from 'leven';
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
 import type { z } from 'zod';
 import { isObject } from './jsonrpc.ts';
+import { suggestion } from './suggestion.ts';
+
+export { suggestion };
 
 /** What is wrong in a YAML file of ours, and where: the registry and the access policy speak of it alike. */
 
@@ -23,8 +25,6 @@ interface ParsedYaml {
   /** `file:line: field: message` */
   toText(fault: Fault): string;
 }
-
-const SUGGESTION_DISTANCE = 3;
 
 /** Parses the text of a YAML file; `path` is what its errors call it. */
 export function parseYaml(text: string, path: string): ParsedYaml {
@@ -84,16 +84,6 @@ function unwrap(schema: unknown): unknown {
     inner = inner.unwrap() as typeof inner;
   }
   return inner?.options?.findLast(option => isObject(option) && 'shape' in option) ?? inner;
-}
-
-/** `; did you mean "…"?` for the nearest known word, or nothing when none is near. */
-export function suggestion(word: string, known: readonly string[]): string {
-  const nearest = known.toSorted((a, b) => leven(word, a) - leven(word, b))[0];
-  if (nearest === undefined) return '';
-  const distance = leven(word, nearest);
-  // Short words are within the distance of anything: they have to have a letter in common.
-  const foreign = distance >= Math.max(word.length, nearest.length);
-  return distance > SUGGESTION_DISTANCE || foreign ? '' : `; did you mean "${nearest}"?`;
 }
 
 /** `field: message` */

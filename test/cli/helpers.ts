@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { type ChildProcess, execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,19 +15,37 @@ export interface Result {
   err: string;
 }
 
+interface RunOptions {
+  env?: Record<string, string>;
+  /** What is on stdin. */
+  input?: string;
+  /** Gets the process when it has been started. */
+  onStart?: (child: ChildProcess) => void;
+}
+
 export function mesh(...args: string[]): Promise<Result> {
   return run(process.execPath, [MESH, ...args]);
 }
 
-export function run(command: string, args: string[]): Promise<Result> {
+export function meshWith(options: RunOptions, ...args: string[]): Promise<Result> {
+  return run(process.execPath, [MESH, ...args], options);
+}
+
+export function run(
+  command: string,
+  args: string[],
+  { env: more = {}, input, onStart }: RunOptions = {},
+): Promise<Result> {
   return new Promise(resolve => {
     const { MESH_ACCESS_POLICY: _policy, ...env } = process.env;
     const child = execFile(
       command,
       args,
-      { env: { ...env, NODE_COMPILE_CACHE: compileCache }, timeout: 30_000 },
+      { env: { ...env, NODE_COMPILE_CACHE: compileCache, ...more }, timeout: 30_000 },
       (_error, out, err) => resolve({ code: child.exitCode, out, err }),
     );
+    if (input !== undefined) child.stdin?.end(input);
+    onStart?.(child);
   });
 }
 
