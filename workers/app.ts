@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
-import { STATUS_CODES } from 'node:http';
+import { type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import fastify, {
   type FastifyError,
@@ -67,14 +67,20 @@ export function buildApp(parts: AppParts): FastifyInstance {
     if (isUtf8(body as Buffer)) done(null, body);
     else done(new MeshError('parse_error', { detail: 'the body is not UTF-8' }));
   });
-  app.addHook('onRequest', async (request, reply) => {
+  app.decorateRequest('caller');
+  app.decorateRequest('nobody');
+  app.addHook('onRequest', (request, reply, done) => {
     reply.header(HEADERS.callId, request.id).header(LOAD_HEADER, writeLoadReport(host.load.report()));
     if (isDraining()) reply.header('connection', 'close');
+    lastAnswer.set(request.raw.socket, reply.raw);
     const caller = host.readCaller(request);
-    const vouched = !(caller instanceof MeshError) && caller.vouched;
+    if (caller instanceof MeshError) request.nobody = caller;
+    else request.caller = caller;
     // The gateway that vouches for a caller has looked at its Origin.
+    const vouched = request.caller?.vouched === true;
     const refusal = parts.refuseHost(request.headers.host, vouched ? undefined : request.headers.origin);
-    if (refusal !== undefined) throw new MeshError('forbidden', { detail: refusal });
+    if (refusal === undefined) done();
+    else done(new MeshError('forbidden', { detail: refusal }));
   });
 
   const health = async (_request: FastifyRequest, reply: FastifyReply) => {
@@ -91,15 +97,9 @@ export function buildApp(parts: AppParts): FastifyInstance {
   );
   addProofRoute(app, { service: service.name, ...parts.proof });
   app.register(async scope => {
-    scope.decorateRequest('caller');
-    scope.addHook('onRequest', async (request, reply) => {
-      const caller = host.readCaller(request);
-      if (!(caller instanceof MeshError)) {
-        request.caller = caller;
-        return;
-      }
-      reply.header('www-authenticate', IDENTITY_CHALLENGE);
-      throw caller;
+    scope.addHook('onRequest', ({ nobody }, reply, done) => {
+      if (nobody) reply.header('www-authenticate', IDENTITY_CHALLENGE);
+      done(nobody);
     });
     addMcpRoute(scope, host);
     addRestRoutes(scope, host);
@@ -138,9 +138,15 @@ function fromFastify(fault: FastifyError, service: Service): MeshError {
   return toMeshError(fault);
 }
 
+/** To the request that came last on a connection. */
+const lastAnswer = new WeakMap<Socket, ServerResponse>();
+
 /** What is no HTTP request that a route could answer. */
 function refuseConnection(fault: NodeJS.ErrnoException, socket: Socket): void {
-  if (fault.code === 'ECONNRESET' || !socket.writable) {
+  const last = lastAnswer.get(socket);
+  // Its head had its answer already: a second one would be taken for that of the client's next request.
+  const isAnswered = last?.headersSent === true && !last.req.complete;
+  if (fault.code === 'ECONNRESET' || !socket.writable || isAnswered) {
     socket.destroy();
     return;
   }

@@ -24,6 +24,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Set before any route of a caller's is reached. */
     caller: Caller;
+    /** Why nobody vouches for it: such a request reaches no route of a caller's. */
+    nobody: MeshError | undefined;
   }
 }
 

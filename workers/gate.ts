@@ -4,6 +4,7 @@ import { MeshError, toMeshError } from '../mesh/errors.ts';
 import { changeObject } from '../mesh/json-text.ts';
 import { type RpcRequest, textAt } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
+import type { AnswerKind } from './answer-kind.ts';
 import { toToolError } from './arguments/tool-error.ts';
 import type { Tracing } from './call-trace.ts';
 import type { Caller } from './caller.ts';
@@ -12,7 +13,7 @@ import type { WorkerMetrics } from './metrics.ts';
 import type { Quota, QuotaUse } from './quota.ts';
 import type { Relay, RelayOptions, Upstream } from './relay.ts';
 
-export interface GateOptions extends Omit<RelayOptions, 'principal' | 'trace'> {
+export interface GateOptions extends Omit<RelayOptions, 'principal' | 'trace' | 'onAnswer'> {
   caller: Caller;
   /** A further round of a call that was let in: it counts as one, and was looked at. */
   continued?: boolean;
@@ -69,12 +70,16 @@ export class Gate {
     const trace = this.#parts.tracing.begin(request, caller);
     let use: QuotaUse | undefined;
     let text: string | undefined;
+    let answered: AnswerKind | undefined;
     let error: MeshError | undefined;
+    const onAnswer = (kind: AnswerKind) => {
+      answered = kind;
+    };
     try {
       requireGrant(request, caller);
       if (checkArguments && !continued) await checkArguments(upstream, request);
       use = continued ? undefined : await this.#charge(request, caller);
-      text = await this.#deliver(upstream, request, caller, { ...rest, trace });
+      text = await this.#deliver(upstream, request, caller, { ...rest, trace, onAnswer });
       return withQuota(showGranted(request.method, text, caller.grants), use);
     } catch (fault) {
       error = toMeshError(fault);
@@ -82,13 +87,19 @@ export class Gate {
       throw fault;
     } finally {
       const ms = performance.now() - started;
-      const bytes = text === undefined ? 0 : Buffer.byteLength(text);
+      const bytesOut = text === undefined ? 0 : Buffer.byteLength(text);
       trace.ends(error ? { code: error.code } : { text: text ?? '' });
       const outcome = error?.code ?? 'ok';
-      this.#record(request, caller, { outcome, bytes, latency_ms: Math.round(ms), ...trace.account() });
+      this.#record(request, caller, {
+        outcome,
+        bytes: bytesOut,
+        latency_ms: Math.round(ms),
+        ...trace.account(),
+      });
       this.#parts.metrics.called(request, {
-        text,
+        answered,
         error: error?.code,
+        bytesOut,
         seconds: ms / 1000,
         continued: continued === true,
         units: use && error?.delivered !== 'no' ? this.#costOf(request) : 0,

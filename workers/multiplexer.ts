@@ -13,6 +13,7 @@ import {
   rewriteRequest,
   withId,
 } from '../mesh/jsonrpc.ts';
+import { type AnswerKind, kindOf } from './answer-kind.ts';
 import { createClock } from './clock.ts';
 
 /** What answers a request of the server's: the member `"result":…` or `"error":…` of the response, as JSON text. */
@@ -27,6 +28,8 @@ export interface CallOptions {
   onNotification?: ((notification: RpcNotification) => void) | undefined;
   /** A request of the server's that is certainly part of this call; the signal says that the server withdrew it. */
   onRequest?: ((request: RpcRequest, withdrawn: AbortSignal) => Promise<AnswerMember>) | undefined;
+  /** The server has answered. */
+  onAnswer?: ((kind: AnswerKind) => void) | undefined;
   /** The call asks for logs (2026-07-28). */
   wantsLogs?: boolean;
   /** The time is the caller's own wish, shorter than the service's: running out of it is no failure of the server. */
@@ -99,6 +102,7 @@ export class Multiplexer {
    */
   async call(request: RpcRequest, options: CallOptions): Promise<string> {
     const response = await this.#send(id => rewriteRequest(request, id), options);
+    options.onAnswer?.(kindOf(response));
     return withId(response, request.idText);
   }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type RpcRequest, readMessage } from '../../mesh/jsonrpc.ts';
+import { kindOf } from '../../workers/answer-kind.ts';
 import { SessionStore } from '../../workers/legacy/session-store.ts';
 import type { CallResult } from '../../workers/metrics/calls.ts';
 import type { MeasuredServer } from '../../workers/metrics/server.ts';
@@ -137,7 +138,8 @@ test('outcomes are told by the answer itself', async () => {
   ];
   for (const [text, error, outcome] of outcomes) {
     const tool = `t${outcomes.findIndex(entry => entry[0] === text && entry[1] === error)}`;
-    metrics.called(request(tool), result({ text, error, isListed: () => true }));
+    const answered = text === undefined ? undefined : kindOf({ value: JSON.parse(text) });
+    metrics.called(request(tool), result({ answered, error, isListed: () => true }));
     const found = valuesOf(await metrics.expose(), 'mcp_mesh_worker_tool_calls_total').find(
       ({ labels }) => labels.tool === tool,
     );
@@ -148,7 +150,10 @@ test('outcomes are told by the answer itself', async () => {
 test('a further round is no further call, but its failure is an error; units and warnings add up', async () => {
   const { metrics } = setUp();
   metrics.called(request('a'), result({ units: 5, nearEnd: true }));
-  metrics.called(request('a'), result({ continued: true, error: 'timeout', text: undefined }));
+  metrics.called(
+    request('a'),
+    result({ continued: true, error: 'timeout', answered: undefined, bytesOut: 0 }),
+  );
   const text = await metrics.expose();
   assert.equal(sumOf(text, 'tool_calls_total', {}), 1);
   assert.equal(sumOf(text, 'errors_total', { code: 'timeout' }), 1);
@@ -226,7 +231,8 @@ function request(tool: string): RpcRequest {
 
 function result(of: Partial<CallResult>): CallResult {
   return {
-    text: '{"result":{}}',
+    answered: 'ok',
+    bytesOut: 13,
     error: undefined,
     seconds: 0.01,
     continued: false,

@@ -1,17 +1,20 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { ErrorCode } from '../../mesh/errors.ts';
-import { type RpcRequest, textAt } from '../../mesh/jsonrpc.ts';
+import type { RpcRequest } from '../../mesh/jsonrpc.ts';
 import { METRIC_PREFIX } from '../../mesh/names.ts';
 import { addCount } from '../../mesh/read-metrics.ts';
 import type { Service } from '../../mesh/registry.ts';
+import type { AnswerKind } from '../answer-kind.ts';
 import { SECONDS } from './buckets.ts';
 
 /** How a call ended that somebody asked for. */
 export interface CallResult {
-  /** Text of the response; undefined when there is none. */
-  text: string | undefined;
-  /** Why there is none. */
+  /** undefined when the server did not. */
+  answered: AnswerKind | undefined;
+  /** Why it did not, or why the call was not brought to it. */
   error: ErrorCode | undefined;
+  /** Of the answer. */
+  bytesOut: number;
   seconds: number;
   /** A further round of a call that was counted. */
   continued: boolean;
@@ -74,16 +77,16 @@ export class CallMetrics {
   }
 
   count(request: RpcRequest, result: CallResult): void {
-    const { text, error, seconds } = result;
+    const { answered, error, seconds } = result;
     this.#bytesIn += Buffer.byteLength(request.text);
-    if (text !== undefined) this.#bytesOut += Buffer.byteLength(text);
+    this.#bytesOut += result.bytesOut;
     if (error !== undefined) this.#errors.set(error, (this.#errors.get(error) ?? 0) + 1);
     this.#units += result.units;
     if (result.nearEnd) this.#nearEnd += 1;
     const { name } = request.params;
     if (request.method !== 'tools/call' || typeof name !== 'string' || result.continued) return;
     const tool = this.#labelOf(name, result);
-    const outcome = error ?? outcomeOf(text ?? '');
+    const outcome = error ?? answered ?? 'ok';
     const outcomes = this.#calls.get(tool);
     outcomes?.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
     this.#duration.observe({ tool, outcome: outcome === 'ok' ? 'ok' : 'error' }, seconds);
@@ -133,13 +136,6 @@ export class CallMetrics {
       },
     });
   }
-}
-
-/** Reading each answer once more would cost more than all other counting: most have neither word. */
-function outcomeOf(text: string): string {
-  if (text.includes('"error"') && textAt(text, ['error']) !== undefined) return 'server_error';
-  if (text.includes('"isError"') && textAt(text, ['result', 'isError']) === 'true') return 'tool_error';
-  return 'ok';
 }
 
 function timeoutMs(
