@@ -18,12 +18,13 @@ import {
 /**
  * Replaces the text of a file. The lock file (`<file>.lock`, as git has it) is also what the new text is written to,
  * so that of two edits at once one is refused and none is lost. A symbolic link stays one; so does the file's mode.
+ * `command` is what the one that is refused takes the other for.
  * @throws Error naming the file; whatever `edit` throws, and the file is as it was
  */
-export function editFile(path: string, edit: (text: string) => string): void {
+export function editFile(path: string, edit: (text: string) => string, command = 'mesh keys'): void {
   const target = real(path);
   const lock = `${target}.lock`;
-  const descriptor = openLock(lock);
+  const descriptor = openLock(lock, command);
   try {
     const text = edit(readFileSync(target, 'utf8'));
     fchmodSync(descriptor, statSync(target).mode & 0o7777);
@@ -46,7 +47,7 @@ export function createSecretFiles(files: ReadonlyMap<string, string>): void {
   const made: string[] = [];
   try {
     for (const [path, text] of files) {
-      createSecretFile(path, text);
+      createFile(path, text, 0o600);
       made.push(path);
     }
   } catch (error) {
@@ -55,9 +56,10 @@ export function createSecretFiles(files: ReadonlyMap<string, string>): void {
   }
 }
 
-function createSecretFile(path: string, text: string): void {
+/** Makes a file, whole or not at all. @throws Error when there is one already */
+export function createFile(path: string, text: string, mode = 0o666): void {
   const draft = `${path}.${randomBytes(6).toString('hex')}.tmp`;
-  const descriptor = openSync(draft, 'wx', 0o600);
+  const descriptor = openSync(draft, 'wx', mode);
   try {
     writeFileSync(descriptor, text);
     fsyncSync(descriptor);
@@ -65,20 +67,22 @@ function createSecretFile(path: string, text: string): void {
     linkSync(draft, path);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause;
-    throw new Error(`${path} is there already and is not overwritten; take another folder`, { cause });
+    throw new Error(`${path} is there already and is not overwritten; take another folder or name`, {
+      cause,
+    });
   } finally {
     closeSync(descriptor);
     rmSync(draft, { force: true });
   }
 }
 
-function openLock(lock: string): number {
+function openLock(lock: string, command: string): number {
   try {
     return openSync(lock, 'wx');
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause;
     const cure = 'wait for it; if none runs, one was killed: remove the file';
-    throw new Error(`${lock} is there: another \`mesh keys\` is changing the file; ${cure}`, { cause });
+    throw new Error(`${lock} is there: another \`${command}\` is changing the file; ${cure}`, { cause });
   }
 }
 
