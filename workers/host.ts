@@ -67,8 +67,8 @@ interface HostOptions {
 /** Wires the parts of a worker that know nothing of HTTP. */
 export function createHost({ tracing = NO_TRACING, ...options }: HostOptions): Host {
   const { service, settings, log, consul, keys, instance, onState } = options;
-  const owner = () => ownerHash(instance());
   const { handshakeTimeoutMs } = settings;
+  const owner = () => ownerHash(instance());
   const pool = new ServerPool({ service, log, handshakeTimeoutMs });
   const tenants = new Tenants({
     service,
@@ -81,17 +81,13 @@ export function createHost({ tracing = NO_TRACING, ...options }: HostOptions): H
   });
   const { server, catalog } = tenants.primary;
   const serving = () => tenants.inFlight + pool.inFlight;
-  const metrics = createWorkerMetrics({
-    service: service.name,
-    server,
-    inFlight: serving,
-    queued: () => relay.queued,
-  });
+  const queued = () => relay.queued;
+  const metrics = createWorkerMetrics({ service: service.name, server, inFlight: serving, queued });
   const load: LoadMeter = createLoadMeter({
     memoryLimitMb: service.limits.memory_mb,
     serverBytes: () => server.stats.rssBytes,
     inFlight: serving,
-    queueDepth: () => relay.queued,
+    queueDepth: queued,
     breakerOpen: () => server.breakerOpen,
   });
   const relay: Relay = new Relay({
@@ -100,10 +96,12 @@ export function createHost({ tracing = NO_TRACING, ...options }: HostOptions): H
     load,
     isRepeatable: (upstream, tool) => tenants.catalogOf(upstream)?.isRepeatable(tool) ?? false,
   });
-  const { quota, close: closeQuotas } = openQuotas(service, settings, log);
-  const { path: auditPath, withArguments: auditArguments } = settings.audit;
-  const audit =
-    auditPath === undefined ? undefined : createAuditLog({ path: auditPath, log: text => log.warn(text) });
+  const { quota, close: closeQuotas } = openQuotas(service, settings, {
+    log,
+    onFailure: metrics.storeFailed,
+  });
+  const { path, withArguments: auditArguments } = settings.audit;
+  const audit = path === undefined ? undefined : createAuditLog({ path, log: text => log.warn(text) });
   // Servers of single sessions and calls have no list of their own here: theirs is the primary one's.
   const catalogOf = (upstream: object) => tenants.catalogOf(upstream) ?? catalog;
   const checks = service.validate_arguments

@@ -20,6 +20,8 @@ export interface WorkerMetrics {
   executed(seconds: number): void;
   /** A caller's request has ended, refused ones included. */
   called(request: RpcRequest, result: CallResult): void;
+  /** A limit or quota was decided without the store that counts it. */
+  storeFailed(): void;
   /** Shows from now on what these say of themselves, too; to be called once. */
   follow(sources: WorkerSources): void;
   /** The metrics in Prometheus' text format. */
@@ -89,6 +91,11 @@ export function createWorkerMetrics({
     buckets: SECONDS,
     registers,
   });
+  const storeFailures = new Counter({
+    name: `${PREFIX}limit_store_failures_total`,
+    help: 'Limits and quotas that were decided without the store that counts them',
+    registers,
+  });
   const calls = new CallMetrics(registers);
   addGauge(`${PREFIX}in_flight`, 'Requests inside the MCP server', inFlight, registers);
   const waiting = 'Requests that wait for a place in the MCP server, or for their next try';
@@ -101,6 +108,7 @@ export function createWorkerMetrics({
     waited: seconds => wait.observe(seconds),
     executed: seconds => execution.observe(seconds),
     called: (request, result) => calls.count(request, result),
+    storeFailed: () => storeFailures.inc(),
     follow(sources) {
       calls.limit(sources.service, registers);
       describeWorker(sources, registers);

@@ -16,13 +16,18 @@ const FILE = 'quotas.sqlite';
 export function openQuotas(
   service: Service,
   { limits, stateDir }: WorkerSettings,
-  log: Logger,
+  { log, onFailure }: { log: Logger; onFailure(): void },
 ): { quota: Quota; close(): Promise<void> } {
   const warn = (text: string) => log.warn(text);
-  const store = createLimitStore({ ...limits, log: warn });
+  const store = createLimitStore({ ...limits, log: warn, onFailure });
   const file =
     limits.redisUrl === undefined && stateDir !== undefined
-      ? openQuotaFile({ path: join(stateDir, FILE), onStoreFailure: limits.onStoreFailure, log: warn })
+      ? openQuotaFile({
+          path: join(stateDir, FILE),
+          onStoreFailure: limits.onStoreFailure,
+          log: warn,
+          onFailure,
+        })
       : undefined;
   const quotaStore = file ?? (store.durable ? store : refusing());
   return {

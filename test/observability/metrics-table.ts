@@ -117,10 +117,11 @@ async function workerText(): Promise<string> {
   metrics.retried('child_crashed');
   metrics.waited(1);
   metrics.executed(1);
-  const call = { seconds: 1, continued: false, units: 1, nearEnd: true, isListed: () => true };
+  metrics.storeFailed();
+  const call = { seconds: 1, bytesOut: 2, continued: false, units: 1, nearEnd: true, isListed: () => true };
   const request = readMessage(JSON.stringify(toolCall(1, 'echo'))) as RpcRequest;
-  metrics.called(request, { ...call, text: '{}', error: undefined });
-  metrics.called(request, { ...call, text: undefined, error: 'timeout' });
+  metrics.called(request, { ...call, answered: 'ok', error: undefined });
+  metrics.called(request, { ...call, answered: undefined, error: 'timeout' });
   return metrics.expose();
 }
 
