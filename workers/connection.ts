@@ -8,6 +8,7 @@ import {
   type RpcResponse,
 } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
+import { shortReason } from '../mesh/short-reason.ts';
 import type { Usage } from './child/usage.ts';
 import { Child, type ChildExit, type ExitCause } from './child.ts';
 import { type HandshakeOptions, modernMeta, type ServerInfo, shakeHands } from './handshake.ts';
@@ -178,11 +179,6 @@ export class Connection {
         this.#pings -= 1;
       });
   }
-}
-
-/** Without the server's stderr, which is for operators: it may hold what a caller must not see. */
-export function shortReason(reason: string): string {
-  return reason.split(':', 1)[0] ?? reason;
 }
 
 /** The registry's bound for a request, however little time its caller gives it. */

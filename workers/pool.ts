@@ -2,8 +2,9 @@ import type { Logger } from 'pino';
 import type { Era } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
 import type { Service } from '../mesh/registry.ts';
+import { shortReason } from '../mesh/short-reason.ts';
 import { StderrTail } from './child/stderr-tail.ts';
-import { type ClientProfile, Connection, type ConnectionHandlers, shortReason } from './connection.ts';
+import { type ClientProfile, Connection, type ConnectionHandlers } from './connection.ts';
 
 interface PoolOptions {
   service: Service;

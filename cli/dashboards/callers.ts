@@ -99,8 +99,8 @@ export const callers: Dashboard = {
       { unit: 'reqps' },
     ),
     stat(
-      'Limits decided without Redis, 1 hour',
-      'sum(increase(mcp_mesh_gateway_limit_store_failures_total[1h]))',
+      'Limits decided without their store, 1 hour',
+      'sum(increase(mcp_mesh_gateway_limit_store_failures_total[1h])) + sum(increase(mcp_mesh_worker_limit_store_failures_total[1h]))',
       {
         thresholds: [1, 10],
         width: 6,

@@ -148,7 +148,7 @@ describe('what cannot be routed is answered', () => {
       status: 503,
       code: 'no_healthy_instance',
       detail:
-        /mcp-a-host-1 is critical: child exits with 127: sh: foo: not found; mcp-a-host-2 is maintenance/,
+        /mcp-a-host-1 is critical: child exits with 127; mcp-a-host-2 is maintenance/,
     },
     {
       desc: 'none is registered',
