@@ -5,7 +5,8 @@ import { answer, tell } from './output.ts';
 import { plain } from './table.ts';
 
 const ABOUT = `The last lines that a service's MCP servers wrote to stderr, those of earlier runs included, each of
-which ends with how it ended. With several instances, each line begins with its instance.`;
+which ends with how it ended. Where there are none, those that the last worker wrote itself before it ended. With
+several instances, each line begins with its instance.`;
 
 interface Options extends CommonOptions {
   registry?: string;

@@ -46,6 +46,11 @@ export class Plugin {
   }
 }
 
+/** Sends and writes what waits: spans, audit entries. The plugin server calls it at its end. Never rejects. */
+export async function close(): Promise<void> {
+  await Promise.all([gateway?.tracing?.close(), gateway?.audit?.close()]);
+}
+
 function missingHandoff(): AnswerDecision {
   const error = new MeshError('internal', { detail: 'the route lacks the pre-function of kong.yml' });
   const headers = { 'content-type': 'application/problem+json' };

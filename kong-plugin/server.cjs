@@ -35,6 +35,8 @@ const RPC_METHODS = new Map(
 );
 
 const PHASE_ENDED = 'ret';
+/** Whoever stops us may kill soon. */
+const CLOSE_MS = 1000;
 /** PDK calls that end the request: Kong sends no further step, so their event would stay for ever. */
 const NON_RETURNING = new Set(['kong.response.exit', 'kong.response.error']);
 
@@ -74,12 +76,11 @@ class MeshServer extends Server {
   /** kong-pdk only warns when a plugin fails to load, and the dump is then an empty list: here it throws. */
   loadPlugins() {
     const files = fs.readdirSync(this.pluginDir).filter(isPluginFile);
-    if (files.length !== 1) {
+    if (files.length !== 1)
       throw new Error(
         `${this.pluginDir} must hold exactly one plugin file, since Kong uses only the first plugin of a server; ` +
           `found ${files.length === 0 ? 'none' : files.join(', ')}`,
       );
-    }
     const file = path.join(this.pluginDir, files[0]);
     try {
       const plugin = new PluginModule(path.parse(file).name, file);
@@ -118,9 +119,8 @@ class MeshServer extends Server {
     const instance = this.instances.get(event.InstanceId);
     const phases = instance && this.plugins.get(instance.getName()).getPhases();
     // Only a declared phase is run: EventName comes from outside, and `constructor` is a method, too.
-    if (phases && !phases.includes(event.EventName)) {
+    if (phases && !phases.includes(event.EventName))
       throw new Server.Error(`plugin ${instance.getName()} has no phase ${event.EventName}`);
-    }
     return this.#settle(await super.HandleEvent(event));
   }
 
@@ -194,9 +194,8 @@ class StreamListener extends Listener {
   async #answer(socket, message) {
     const [type, id, method, args] = Array.isArray(message) ? message : [];
     try {
-      if (type !== 0 || !Number.isSafeInteger(id) || !Array.isArray(args)) {
+      if (type !== 0 || !Number.isSafeInteger(id) || !Array.isArray(args))
         throw new Server.Error('malformed request: [0, id, method, [arguments]] expected');
-      }
       const name = RPC_METHODS.get(method);
       if (name === undefined) throw new Server.Error(`method ${String(method)} not implemented`);
       this.#send(socket, [1, id, null, (await this.ps[name](...args)) ?? null]);
@@ -246,7 +245,10 @@ function serve(pluginServer, options) {
   setInterval(() => pluginServer.sweep(idleMs), idleMs / 4).unref();
   const stop = reason => {
     logger.info(`${reason}: closing`);
-    server.close(() => process.exit(0));
+    // A plugin that exports `close` sends what it has gathered.
+    const closed = [...pluginServer.plugins.values()].map(async ({ mod }) => mod.close?.());
+    setTimeout(() => process.exit(0), CLOSE_MS);
+    server.close(() => void Promise.allSettled(closed).then(() => process.exit(0)));
     for (const socket of listener.sockets) socket.destroy();
   };
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, stop);
@@ -256,9 +258,8 @@ function serve(pluginServer, options) {
 function readOptions() {
   const { values } = parseArgs({ options: OPTIONS });
   const directory = values['plugins-directory'];
-  if (directory === undefined || !path.isAbsolute(directory)) {
+  if (directory === undefined || !path.isAbsolute(directory))
     throw new Error('--plugins-directory DIR is needed, as an absolute path');
-  }
   if (!(Number(values['event-idle-ms']) > 0)) throw new Error('--event-idle-ms must be a number above 0');
   return values;
 }
@@ -266,9 +267,8 @@ function readOptions() {
 /** The methods of node-color-log that kong-pdk calls, on stderr. */
 function createLogger(verbose) {
   const logger = { debug() {} };
-  for (const level of [...(verbose ? ['debug'] : []), 'info', 'warn', 'error']) {
+  for (const level of [...(verbose ? ['debug'] : []), 'info', 'warn', 'error'])
     logger[level] = (...words) => process.stderr.write(`${level}: ${words.join(' ')}\n`);
-  }
   return logger;
 }
 

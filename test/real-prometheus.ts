@@ -49,17 +49,6 @@ export async function promtool(...args: string[]): Promise<{ ok: boolean; output
   });
 }
 
-/** Whether this Prometheus was built with discovery by Consul: Debian 12's was not. */
-export async function knowsConsul(): Promise<boolean> {
-  const folder = mkdtempSync(join(tmpdir(), 'prometheus-'));
-  const path = join(folder, 'config.yml');
-  const config = 'scrape_configs: [{ job_name: a, consul_sd_configs: [{ server: "127.0.0.1:1" }] }]\n';
-  writeFileSync(path, config);
-  const { ok } = await promtool('check', 'config', path);
-  rmSync(folder, { recursive: true });
-  return ok;
-}
-
 /**
  * Starts a Prometheus with an empty database on a free port of 127.0.0.1 and waits until it is ready. Throws, with what
  * it printed, when it is not within 20 s, or when there is no binary.

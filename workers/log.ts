@@ -1,4 +1,5 @@
 import { type DestinationStream, type Logger, pino } from 'pino';
+import { isLogLevel, LOG_LEVELS } from './log-level.ts';
 
 interface LogOptions {
   /** pino's name of a level. */
@@ -31,10 +32,7 @@ const LEVEL_SIGNAL = 'SIGUSR2';
 
 /** The worker's log: JSON lines without credentials. @throws Error on a level that pino does not know */
 export function createLog({ level, base, destination }: LogOptions): Logger {
-  if (level !== 'silent' && !Object.hasOwn(pino.levels.values, level)) {
-    const known = [...Object.keys(pino.levels.values), 'silent'].join(', ');
-    throw new Error(`MESH_LOG_LEVEL: "${level}" is none of ${known}`);
-  }
+  if (!isLogLevel(level)) throw new Error(`MESH_LOG_LEVEL: "${level}" is none of ${LOG_LEVELS.join(', ')}`);
   const paths = DEPTHS.flatMap(depth => SECRETS.map(name => `${depth}["${name}"]`.replace('.[', '[')));
   return pino(
     { level, base: { ...base }, redact: { paths, censor: '[redacted]' } },

@@ -319,6 +319,21 @@ test('SIGTERM removes the socket and exits 0, also with connections open', async
   assert.equal(existsSync(server.socket), false);
 });
 
+test('SIGTERM lets the plugin send what it has gathered, and exits 0 when that fails or never ends', async t => {
+  for (const [close, told] of [
+    ['await new Promise(resolve => setTimeout(resolve, 50)); console.error("closed")', /closed/],
+    ['console.error("fails"); throw new Error("thrown in close")', /fails/],
+    ['console.error("hangs"); setInterval(() => {}, 1000); await new Promise(() => {})', /hangs/],
+  ] as const) {
+    const server = await start(t, `${PLUGIN}\nmodule.exports.close = async () => { ${close} };`);
+    await (await server.connect()).startInstance();
+    server.child.kill('SIGTERM');
+    const [code] = await once(server.child, 'close');
+    assert.equal(code, 0, server.stderr());
+    assert.match(server.stderr(), told);
+  }
+});
+
 test('a stale socket is replaced; a file that is no socket is not', async t => {
   const first = await start(t);
   first.child.kill('SIGKILL');

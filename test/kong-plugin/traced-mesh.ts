@@ -25,6 +25,8 @@ export interface TracedMesh {
   /** Of the gateway's metrics. */
   metricsUrl: string;
   audit: { gateway: string; workers: string };
+  /** Stops gateway and plugin server, as Kong does. Idempotent. */
+  stopGateway(): Promise<void>;
 }
 
 type Answer = { content: { text: string }[] } & Record<string, unknown>;
@@ -33,12 +35,14 @@ interface Options {
   /** Where the gateway's and the workers' spans go. */
   spans?: { gateway?: string; workers?: string };
   instances?: number;
+  /** For how long the gateway gathers spans. */
+  flushMs?: number;
 }
 
 /** The real plugin in the real plugin server, behind the gateway stand-in, with workers of a server that tells what it got. */
 export async function startTracedMesh(
   t: TestContext,
-  { spans = {}, instances = 1 }: Options = {},
+  { spans = {}, instances = 1, flushMs = 20 }: Options = {},
 ): Promise<TracedMesh> {
   const folder = mkdtempSync(join(tmpdir(), 'mesh-traced-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
@@ -73,9 +77,14 @@ export async function startTracedMesh(
     MESH_AUDIT_LOG: audit.gateway,
     ...(spans.gateway === undefined
       ? {}
-      : { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: spans.gateway, OTEL_BSP_SCHEDULE_DELAY: '20' }),
+      : { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: spans.gateway, OTEL_BSP_SCHEDULE_DELAY: String(flushMs) }),
   });
-  t.after(gateway.close);
+  let stopped: Promise<void> | undefined;
+  const stopGateway = () => {
+    stopped ??= gateway.close();
+    return stopped;
+  };
+  t.after(stopGateway);
   const execute: TracedMesh['execute'] = async (body, headers = {}) => {
     const response = await fetch(`${gateway.url}/api/v1/mcp/wiretap/execute`, {
       method: 'POST',
@@ -87,7 +96,7 @@ export async function startTracedMesh(
   };
   await untilAllServe(gateway.url, instances);
   const metricsUrl = `http://127.0.0.1:${metricsPort}`;
-  return { execute, url: gateway.url, workers, metricsUrl, audit };
+  return { execute, url: gateway.url, workers, metricsUrl, audit, stopGateway };
 }
 
 async function untilAllServe(url: string, instances: number): Promise<void> {

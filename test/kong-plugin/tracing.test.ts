@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { createGatewayTracing } from '../../kong-plugin/tracing.ts';
 import { parseTraceContext } from '../../mesh/trace-context.ts';
 import { type ReceivedSpan, startReceiver } from '../otlp-receiver.ts';
+import { until } from '../until.ts';
 import { tracingTo } from '../workers/tracing-helpers.ts';
 import { startTracedMesh } from './traced-mesh.ts';
 
@@ -70,6 +71,22 @@ test('without a caller’s trace the gateway begins one; a stray state does not 
   assert.equal(gateway?.parentSpanId, undefined);
   // The worker does not trace: it hands on what it got.
   assert.deepEqual(metaOf(json), { traceparent: `00-${gateway?.traceId}-${gateway?.spanId}-01` });
+});
+
+test('a gateway that stops sends the spans that it has gathered', async t => {
+  const receiver = await startReceiver(t);
+  // Longer than this test may take: nothing sends them but the end.
+  const mesh = await startTracedMesh(t, { spans: { gateway: receiver.url }, flushMs: 600_000 });
+  const { callId } = await mesh.execute({ command: 'tell' });
+  await until('the log phase', async () =>
+    /gateway_requests_total\{[^}]*"wiretap"/.test(await (await fetch(`${mesh.metricsUrl}/metrics`)).text()),
+  );
+  assert.equal(receiver.spans.length, 0);
+  await mesh.stopGateway();
+  assert.deepEqual(
+    receiver.spans.map(({ attributes }) => attributes['mcp_mesh.call_id']),
+    [callId],
+  );
 });
 
 test('a caller who does not record is followed, through to the child', async t => {

@@ -10,34 +10,39 @@ import { installPlugin, startPluginGateway } from '../plugin-gateway.ts';
 import { findConsul } from '../real-consul.ts';
 import { freePort, skipWithout } from '../real-program.ts';
 import { skipWithoutPrometheus } from '../real-prometheus.ts';
+import { skipWithoutRedis } from '../real-redis.ts';
 import { until } from '../until.ts';
 import { INITIALIZE } from '../workers/helpers.ts';
-import {
-  keepCalling,
-  LIMITED_KEY,
-  type ObservedMesh,
-  startObservedMesh,
-  untilFiring,
-} from './observed-mesh.ts';
+import { type Fault, fullDisk, noIssuerKeys, noLimitStore, slowTool, workerOf } from './faults.ts';
+import { keepCalling, LIMITED, type ObservedMesh, startObservedMesh, untilFiring } from './observed-mesh.ts';
 import { readRules } from './prometheus-config.ts';
 
 /** 5 minutes, at 20 times the speed. */
 const HEALTHY_MS = 15_000;
+const FAULTS: Readonly<Record<string, Fault>> = {
+  'McpLatencyOverBudget shop': slowTool,
+  'McpAuditLosesEntries shop': fullDisk,
+  McpLimitStoreFailing: noLimitStore,
+  McpIssuerKeysFailing: noIssuerKeys,
+};
 const panels: { where: string; panel: Panel }[] = Object.values(DASHBOARDS).flatMap((dashboard: Dashboard) =>
   dashboard.panels.map(panel => ({ where: `${dashboard.uid}: ${panel.title}`, panel })),
 );
 
-const skip = skipWithoutPrometheus() || skipWithout(findConsul());
+const skip = skipWithoutPrometheus() || skipWithoutRedis() || skipWithout(findConsul());
 
 describe('a real Prometheus on a real mesh', { skip }, () => {
   let observed: ObservedMesh;
   const stops: (() => Promise<void>)[] = [];
+  const stopCalling = () => Promise.all(stops.splice(0).map(stop => stop()));
   /** Ends the calls of `faulty` that are answered. */
   let stopAnswered = async () => {};
   before(async () => {
     observed = await startObservedMesh();
     const stream = await openStream(observed.mesh.url);
     observed.addCleanUp(stream.close);
+    const token = await observed.issuer.token('everybody');
+    assert.equal(await observed.call('shop', 'echo', {}, { authorization: `Bearer ${token}` }), 200);
     stops.push(keepCalling(2, () => observed.call('shop', 'slow', { ms: 20 })));
     for (const service of ['tight', 'fragile'])
       stops.push(keepCalling(1, () => observed.call(service, 'slow', { ms: 50 })));
@@ -45,13 +50,11 @@ describe('a real Prometheus on a real mesh', { skip }, () => {
     stops.push(stopAnswered);
   });
   after(async () => {
-    await Promise.all(stops.map(stop => stop()));
+    await stopCalling();
     await observed?.stop();
   });
 
-  test('in a healthy run no alert fires, and every panel and rule has data', async t => {
-    if (!observed.byConsul)
-      t.diagnostic('this Prometheus was built without consul_sd_configs: the test tells it what Consul says');
+  test('in a healthy run no alert fires, and every panel and rule has data', async () => {
     await until('scrape of all', async () => (await observed.query('sum(up)'))[0]?.value === 6);
     // Prometheus takes 5 s from its start until it scrapes, whatever its configuration says: longer than a compressed
     // minute, in which no gateway is known to it. One that stays beyond that ends the test here.
@@ -107,19 +110,28 @@ describe('a real Prometheus on a real mesh', { skip }, () => {
   });
 
   test('what is empty while all is well has data then', async t => {
-    const victim = descendants(observed.mesh.pid).find(({ command }) => / shop --supervised/.test(command));
-    assert.ok(victim, 'no worker of shop');
     // Until Consul takes it for dead, connections to it fail and are made to the other one: let it not be too quick.
     process.kill(observed.consul.pid, 'SIGSTOP');
     const goOn = () => process.kill(observed.consul.pid, 'SIGCONT');
     t.after(goOn);
-    process.kill(victim.pid, 'SIGKILL');
+    process.kill(workerOf(observed, 'shop'), 'SIGKILL');
     const retried = 'sum(mcp_mesh_gateway_retries_total{service="shop"}) > 0';
     await untilData(observed, 'a retry', retried);
     goOn();
     const provoked = panels.filter(({ panel }) => panel.emptyWhenHealthy);
     assert.ok(provoked.length > 0);
     for (const { where, panel } of provoked) await hasData(observed, where, panel);
+  });
+
+  test('faults of what the mesh leans on fire their alerts', async () => {
+    // Callers who are refused at once, and ask again at once, take the time that the next faults need.
+    await stopCalling();
+    const before = await observed.firing();
+    for (const [alert, fault] of Object.entries(FAULTS)) {
+      assert.ok(!before.has(alert), `${alert} fires already`);
+      stops.push(await fault(observed));
+    }
+    for (const alert of Object.keys(FAULTS)) await untilFiring(observed, alert);
   });
 
   test('faults of gateways and of scraping fire their alerts', async t => {
@@ -139,11 +151,11 @@ describe('a real Prometheus on a real mesh', { skip }, () => {
 /** A tool that it may not use, then over each limit of the caller that has some; and one that nobody knows. */
 async function useLimits({ call }: ObservedMesh): Promise<void> {
   // By the worker: the gateway does not see which tool it is.
-  assert.equal(await call('shop', 'env', {}, LIMITED_KEY), 403);
+  assert.equal(await call('shop', 'env', {}, LIMITED), 403);
   const statuses: number[] = [];
-  for (let i = 0; i < 24; i += 1) statuses.push(await call('shop', 'echo', {}, LIMITED_KEY));
+  for (let i = 0; i < 24; i += 1) statuses.push(await call('shop', 'echo', {}, LIMITED));
   assert.ok(statuses.includes(200) && statuses.includes(429), String(statuses));
-  assert.equal(await call('shop', 'echo', {}, 'mk_wrong'), 401);
+  assert.equal(await call('shop', 'echo', {}, { 'x-api-key': 'mk_wrong' }), 401);
   await call('no-such-service', 'echo');
 }
 

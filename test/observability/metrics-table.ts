@@ -27,7 +27,7 @@ const HEAD = `# Metrics
 Written by \`node test/observability/metrics-table.ts\` from the code.
 
 A worker serves \`/metrics\` at its own port; all of its series have the label \`service\`. A gateway's plugin server
-serves them on loopback at \`MESH_GATEWAY_METRICS_PORT\`, which has no default. No label has the name of a caller, a
+serves them at \`MESH_GATEWAY_METRICS_PORT\`, which has no default, on loopback. No label has the name of a caller, a
 session or a call, and the others are bounded: \`tool\` has the first 200 names that were called of the server's own list,
 128 characters at most, and anything else is \`other\`; \`method\` has MCP's own; \`status\` what HTTP knows; \`service\`
 and \`instance\` what Consul has now.

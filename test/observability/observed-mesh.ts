@@ -1,17 +1,18 @@
-import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parse, stringify } from 'yaml';
 import { hashApiKey } from '../../mesh/access-policy.ts';
-import { CONSUL_TAG } from '../../mesh/names.ts';
 import { collectCleanUps } from '../e2e/fleet-harness.ts';
 import { type Mesh, startMesh } from '../e2e/mesh-process.ts';
 import { type RealConsul, startRealConsul } from '../real-consul.ts';
 import { freePort } from '../real-program.ts';
-import { knowsConsul, type RealPrometheus, startRealPrometheus } from '../real-prometheus.ts';
-import { until } from '../until.ts';
+import { type RealPrometheus, startRealPrometheus } from '../real-prometheus.ts';
+import { type RealRedis, startRealRedis } from '../real-redis.ts';
+import { untilWithin } from '../until.ts';
 import { SCRIPTED } from '../workers/helpers.ts';
 import { compress, FOLDER, ruleFiles } from './prometheus-config.ts';
+import { startTokenIssuer, type TokenIssuer } from './token-issuer.ts';
 
 /** By how much the rules and queries run faster: windows of 5 minutes are 15 s. */
 export const FACTOR = 20;
@@ -25,10 +26,12 @@ export interface ObservedMesh {
   /** The gateway's table of instances, on disk. */
   table: string;
   policyPath: string;
-  /** Whether Prometheus finds the workers itself; else this test tells it, with the labels that it would find. */
-  byConsul: boolean;
+  /** Where gateway and workers count limits. */
+  redis: RealRedis;
+  /** Of tokens that the gateway takes. */
+  issuer: TokenIssuer;
   /** POSTs a tool call; resolves with the status. */
-  call(service: string, tool: string, args?: object, key?: string): Promise<number>;
+  call(service: string, tool: string, args?: object, headers?: Record<string, string>): Promise<number>;
   /** A query with the windows of the shipped rules, made for 20 times the speed. */
   query(expression: string): ReturnType<RealPrometheus['query']>;
   /** Alerts that fire, as `name` or `name service`. */
@@ -39,14 +42,15 @@ export interface ObservedMesh {
   stop(): Promise<void>;
 }
 
-/** Of a caller with limits: 20 requests a minute, 10 calls a day. */
-export const LIMITED_KEY = 'mk_limited';
+const LIMITED_KEY = 'mk_limited';
+/** Headers of a caller with limits: 20 requests a minute, 10 calls a day. */
+export const LIMITED = { 'x-api-key': LIMITED_KEY };
 
 const SCRAPE_MS = 1000;
 const services = (folder: string) => {
   const common = { command: process.execPath, args: [SCRIPTED], load_balancer: 'ROUND_ROBIN' };
   return [
-    { ...common, name: 'shop', instances: 2, costs: { 'rpc-error': 2 } },
+    { ...common, name: 'shop', instances: 2, costs: { 'rpc-error': 2 }, tool_timeouts: { slow: 2000 } },
     { ...common, name: 'tight', concurrency: 1, queue: 10 },
     {
       ...common,
@@ -91,7 +95,11 @@ async function start(cleanUps: ReturnType<typeof collectCleanUps>): Promise<Obse
   if (!consul) throw new Error(reason);
   cleanUps.add(() => consul.close());
   const policyPath = join(folder, 'access.yaml');
-  writeFileSync(policyPath, stringify(POLICY));
+  const issuer = await startTokenIssuer();
+  cleanUps.add(() => issuer.close());
+  const redis = await startRealRedis();
+  cleanUps.add(() => redis.close());
+  writeFileSync(policyPath, stringify({ ...POLICY, jwt: [issuer.entry] }));
   const registry = join(folder, 'registry.yaml');
   writeFileSync(registry, stringify({ version: 1, mcp_services: services(folder) }));
   const gatewayPort = await freePort();
@@ -101,21 +109,17 @@ async function start(cleanUps: ReturnType<typeof collectCleanUps>): Promise<Obse
     MESH_ACCESS_POLICY: policyPath,
     MESH_STATE_DIR: folder,
     MESH_AUDIT_LOG: join(folder, 'audit-%p.log'),
+    MESH_AUDIT_ARGUMENTS: 'true',
+    MESH_REDIS_URL: redis.url,
     MESH_GATEWAY_METRICS_PORT: String(gatewayPort),
   });
   cleanUps.add(() => mesh.stop());
-  const byConsul = await knowsConsul();
-  const discovery = byConsul
-    ? {
-        consul_sd_configs: [{ server: new URL(consul.url).host, tags: [CONSUL_TAG], refresh_interval: '1s' }],
-      }
-    : { file_sd_configs: [{ files: [followConsul(consul, folder, cleanUps.add)], refresh_interval: '1s' }] };
   const rules = ruleFiles().map((path, i) => {
     const compressed = join(folder, `rules-${i}.yml`);
     writeFileSync(compressed, compress(readFileSync(path, 'utf8'), FACTOR));
     return compressed;
   });
-  const config = configOf({ discovery, rules, gateways: [gatewayPort] });
+  const config = configOf({ consul, rules, gateways: [gatewayPort] });
   const prometheus = await startRealPrometheus(config);
   cleanUps.add(() => prometheus.close());
   return {
@@ -124,9 +128,11 @@ async function start(cleanUps: ReturnType<typeof collectCleanUps>): Promise<Obse
     prometheus,
     folder,
     policyPath,
-    byConsul,
+    redis,
+    issuer,
     table: join(folder, 'discovery.json'),
-    call: (service, tool, args = {}, key) => callTool(`${mesh.url}/api/v1/mcp/${service}`, tool, args, key),
+    call: (service, tool, args = {}, headers = {}) =>
+      callTool(`${mesh.url}/api/v1/mcp/${service}/tools/${tool}`, args, headers),
     query: expression => prometheus.query(compress(expression, FACTOR)),
     async firing() {
       const alerts = (await prometheus.alerts()).filter(({ state }) => state === 'firing');
@@ -136,7 +142,7 @@ async function start(cleanUps: ReturnType<typeof collectCleanUps>): Promise<Obse
     },
     configure({ alsoGateway, hidden }) {
       const gateways = alsoGateway === undefined ? [gatewayPort] : [gatewayPort, alsoGateway];
-      return prometheus.reload(configOf({ discovery, rules, gateways, hidden }));
+      return prometheus.reload(configOf({ consul, rules, gateways, hidden }));
     },
     addCleanUp: cleanUps.add,
     stop: () => cleanUps.run(),
@@ -144,15 +150,15 @@ async function start(cleanUps: ReturnType<typeof collectCleanUps>): Promise<Obse
 }
 
 interface ConfigParts {
-  /** How workers are found. */
-  discovery: object;
+  /** Where workers are found. */
+  consul: RealConsul;
   rules: string[];
   gateways: number[];
   hidden?: string | undefined;
 }
 
 /** The shipped configuration, with this test's places and times. */
-function configOf({ discovery, rules, gateways, hidden }: ConfigParts): string {
+function configOf({ consul, rules, gateways, hidden }: ConfigParts): string {
   const config = parse(readFileSync(join(FOLDER, 'prometheus.yml'), 'utf8'));
   const interval = `${SCRAPE_MS}ms`;
   config.global = { scrape_interval: interval, scrape_timeout: interval, evaluation_interval: interval };
@@ -161,56 +167,18 @@ function configOf({ discovery, rules, gateways, hidden }: ConfigParts): string {
     if (job.job_name === 'mcp-gateway')
       job.static_configs = [{ targets: gateways.map(port => `127.0.0.1:${port}`) }];
     if (job.job_name !== 'mcp-workers') continue;
-    delete job.consul_sd_configs;
-    Object.assign(job, discovery);
+    const [discovery] = job.consul_sd_configs;
+    Object.assign(discovery, { server: new URL(consul.url).host, refresh_interval: '1s' });
     if (hidden !== undefined)
       job.relabel_configs.push({ source_labels: ['service'], regex: hidden, action: 'drop' });
   }
   return stringify(config);
 }
 
-/** Does for a Prometheus without discovery by Consul what that does, with the labels of its documentation. */
-function followConsul({ url }: RealConsul, folder: string, after: (cleanUp: () => unknown) => void): string {
-  const path = join(folder, 'targets.json');
-  writeFileSync(path, '[]');
-  let closed = false;
-  type Entry = {
-    Node: { Node: string };
-    Service: { ID: string; Address: string; Port: number; Meta: Record<string, string> };
-  };
-  const look = async () => {
-    const named = (await (await fetch(`${url}/v1/catalog/services`)).json()) as Record<string, string[]>;
-    const names = Object.keys(named).filter(name => named[name]?.includes(CONSUL_TAG));
-    const answers = await Promise.all(names.map(name => fetch(`${url}/v1/health/service/${name}`)));
-    const entries = (await Promise.all(answers.map(answer => answer.json()))).flat() as Entry[];
-    const targets = entries.map(({ Node, Service: { ID, Address, Port, Meta } }) => ({
-      targets: [`${Address}:${Port}`],
-      labels: {
-        __meta_consul_node: Node.Node,
-        __meta_consul_service_id: ID,
-        __meta_consul_service_metadata_mcp_server: Meta.mcp_server,
-      },
-    }));
-    writeFileSync(`${path}.new`, JSON.stringify(targets));
-    renameSync(`${path}.new`, path);
-  };
-  const again = () => {
-    if (closed) return;
-    look()
-      .catch(() => {})
-      .finally(() => setTimeout(again, SCRAPE_MS / 2).unref());
-  };
-  again();
-  after(() => {
-    closed = true;
-  });
-  return path;
-}
-
-async function callTool(url: string, tool: string, args: object, key?: string): Promise<number> {
-  const response = await fetch(`${url}/tools/${tool}`, {
+async function callTool(url: string, args: object, headers: Record<string, string>): Promise<number> {
+  const response = await fetch(url, {
     method: 'POST',
-    headers: { 'content-type': 'application/json', ...(key === undefined ? {} : { 'x-api-key': key }) },
+    headers: { 'content-type': 'application/json', ...headers },
     body: JSON.stringify(args),
   });
   await response.text();
@@ -230,10 +198,13 @@ export function keepCalling(count: number, call: () => Promise<unknown>): () => 
   };
 }
 
+/** An alert may wait for 15 s itself, and a busy machine delays its fault. */
+const untilAlert = untilWithin(90_000);
+
 /** Waits for an alert to fire. */
 export async function untilFiring({ firing, prometheus }: ObservedMesh, name: string): Promise<void> {
   let last = '';
-  await until(
+  await untilAlert(
     name,
     async () => {
       const now = await firing();

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { parse, stringify } from 'yaml';
 import { ERROR_CODES, MeshError } from '../../mesh/errors.ts';
-import { knowsConsul, promtool, skipWithoutPrometheus } from '../real-prometheus.ts';
+import { promtool, skipWithoutPrometheus } from '../real-prometheus.ts';
 import { compress, FOLDER, readRules, ruleFiles, testFiles } from './prometheus-config.ts';
 
 const skip = skipWithoutPrometheus();
@@ -16,12 +16,6 @@ describe('promtool', { skip }, () => {
     const folder = mkdtempSync(join(tmpdir(), 'rules-'));
     t.after(() => rmSync(folder, { recursive: true }));
     const config = parse(readFileSync(join(FOLDER, 'prometheus.yml'), 'utf8'));
-    if (!(await knowsConsul())) {
-      t.diagnostic(
-        'this Prometheus was built without consul_sd_configs: the configuration is checked without them',
-      );
-      for (const job of config.scrape_configs) delete job.consul_sd_configs;
-    }
     config.rule_files = ruleFiles();
     const path = join(folder, 'prometheus.yml');
     writeFileSync(path, stringify(config));

@@ -32,3 +32,5 @@ export async function buildWorker(outfile = OUTPUT): Promise<string> {
   await rename(part, outfile);
   return outfile;
 }
+
+if (import.meta.main) await buildWorker();

@@ -1,6 +1,7 @@
 import { type IncomingMessage, request } from 'node:http';
 import { readBounded } from '../../mesh/bounded-body.ts';
 import { isObject, type JsonObject } from '../../mesh/jsonrpc.ts';
+import type { LogLevel } from '../log-level.ts';
 import type { FleetStatus } from './status.ts';
 
 /** An instance by its id in Consul, or by its slot (`<service>#<number>`). */
@@ -15,6 +16,8 @@ export interface ControlClient {
   drain(instance: string, options?: WaitOptions): Promise<FleetStatus>;
   /** The last lines of MCP servers, by slot. */
   logs(target: Target): Promise<Record<string, string[]>>;
+  /** Has workers log at a level until they end; the level then in force, by slot, null where no worker answers. */
+  setLogLevel(target: Target, level: LogLevel): Promise<Record<string, string | null>>;
 }
 
 interface WaitOptions {
@@ -56,6 +59,8 @@ export function connectControl(path: string): ControlClient {
     drain: (instance, options) => post('/drain', { instance, ...options }),
     logs: async target =>
       (await send('GET', `/logs?${new URLSearchParams(target)}`)) as Record<string, string[]>,
+    setLogLevel: async (target, level) =>
+      (await send('POST', '/log-level', { ...target, level })) as Record<string, string | null>,
   };
 }
 

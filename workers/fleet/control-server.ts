@@ -2,6 +2,7 @@ import { chmodSync, statSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { readBounded } from '../../mesh/bounded-body.ts';
 import { isObject, type JsonObject } from '../../mesh/jsonrpc.ts';
+import { isLogLevel, LOG_LEVELS, type LogLevel } from '../log-level.ts';
 import { ControlError, connectControl, type Target } from './control-client.ts';
 import { prepareFolder } from './control-path.ts';
 import { FleetError } from './fleet-error.ts';
@@ -14,6 +15,7 @@ export interface Controlled {
   restart(target: Target): Promise<void>;
   drain(instance: string): Promise<void>;
   logs(target: Target): Promise<Record<string, string[]>>;
+  setLogLevel(target: Target, level: LogLevel): Promise<Record<string, string | null>>;
 }
 
 export interface ControlServer {
@@ -23,7 +25,7 @@ export interface ControlServer {
 }
 
 const BODY_BYTES = 64 * 1024;
-const ROUTES = 'GET /status, GET /logs, POST /scale, POST /restart, POST /drain';
+const ROUTES = 'GET /status, GET /logs, POST /scale, POST /restart, POST /drain, POST /log-level';
 
 /**
  * Listens at a Unix socket that only its owner may open: HTTP with JSON bodies. Holding it makes this the supervisor.
@@ -127,6 +129,10 @@ async function handle(fleet: Controlled, request: IncomingMessage, body: JsonObj
       if (typeof body.instance !== 'string') throw new FleetError('drain needs {"instance": id}');
       return order(fleet.drain(body.instance));
     }
+    case 'POST /log-level':
+      if (!isLogLevel(body.level))
+        throw new FleetError(`log-level needs {"level": ${LOG_LEVELS.join(' | ')}}`);
+      return fleet.setLogLevel(readTarget(body), body.level);
     default:
       throw new FleetError(`there is no ${request.method} ${pathname}, only ${ROUTES}`);
   }

@@ -7,6 +7,7 @@ import { instanceCount, type Registry, type Service } from '../../mesh/registry.
 import { followRegistry, type RegistryWatch } from '../../mesh/registry-watch.ts';
 import { workerSettings } from '../../mesh/settings.ts';
 import { sweepOrphans } from '../child/orphans.ts';
+import type { LogLevel } from '../log-level.ts';
 import type { Target } from './control-client.ts';
 import { type ControlServer, startControl } from './control-server.ts';
 import { Elastic, type ScalingTimes } from './elastic.ts';
@@ -17,6 +18,7 @@ import { Ports } from './ports.ts';
 import type { Slot, SlotTimes, StopOptions } from './slot.ts';
 import { StartGate } from './start-gate.ts';
 import { describeInstance, describeService, type FleetStatus, memoryOf, slotName } from './status.ts';
+import { announceChange } from './traffic-share.ts';
 
 export interface FleetOptions {
   /** The registry file; it is followed. */
@@ -129,7 +131,7 @@ export class Fleet {
       const member = this.#members.get(service.name);
       if (!member) this.#add(service);
       else if (!isDeepStrictEqual(member.group.service, service)) {
-        this.#log.info({ service: service.name }, 'the registry entry of a service has changed');
+        announceChange(member.group.service, service, { consul: this.#consul, log: this.#log });
         member.group.apply(service);
       }
     }
@@ -167,10 +169,9 @@ export class Fleet {
    * slot. Resolves when that is done, or gets no further. @throws FleetError
    */
   async restart(target: Target): Promise<void> {
-    const found =
-      'service' in target ? this.#members.find(target.service) : this.#members.findInstance(target.instance);
-    found.group.restart('slot' in found ? found.slot : undefined);
-    await this.#settle(found.group);
+    const { group, slot } = this.#members.findTarget(target);
+    group.restart(slot);
+    await this.#settle(group);
   }
 
   /** Lets an instance answer what it has and end; it comes back when it is restarted. @throws FleetError */
@@ -181,14 +182,15 @@ export class Fleet {
 
   /** The last lines of a service's servers, or of one instance, by slot. @throws FleetError */
   async logs(target: Target): Promise<Record<string, string[]>> {
-    const { group, slot: one } =
-      'service' in target
-        ? { group: this.#members.find(target.service).group, slot: undefined }
-        : this.#members.findInstance(target.instance);
-    const lines = await Promise.all(
-      (one ? [one] : group.slots).map(async slot => [slotName(group.name, slot), await slot.logs()] as const),
-    );
-    return Object.fromEntries(lines);
+    return this.#ask(target, slot => slot.logs());
+  }
+
+  /**
+   * Has workers log at a level until they end. Resolves with the level in force, by slot; null: no worker answers.
+   * @throws FleetError
+   */
+  async setLogLevel(target: Target, level: LogLevel): Promise<Record<string, string | null>> {
+    return this.#ask(target, async slot => (await slot.setLogLevel(level)) ?? null);
   }
 
   /**
@@ -198,6 +200,13 @@ export class Fleet {
   stop(options: StopOptions = {}): Promise<void> {
     this.#stopped ??= this.#stop(options);
     return this.#stopped;
+  }
+
+  async #ask<T>(target: Target, question: (slot: Slot) => Promise<T>): Promise<Record<string, T>> {
+    const { group, slot } = this.#members.findTarget(target);
+    const slots = slot ? [slot] : group.slots;
+    const answers = slots.map(async one => [slotName(group.name, one), await question(one)] as const);
+    return Object.fromEntries(await Promise.all(answers));
   }
 
   async #stop(options: StopOptions): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Service } from '../../mesh/registry.ts';
 import { suggestion } from '../../mesh/yaml-faults.ts';
+import type { Target } from './control-client.ts';
 import type { Elastic } from './elastic.ts';
 import { FleetError } from './fleet-error.ts';
 import type { ServiceGroup } from './group.ts';
@@ -24,6 +25,13 @@ export class Members extends Map<string, Member> {
     throw new FleetError(
       `no service "${service}"${suggestion(service, names)}; there are: ${names.join(', ')}`,
     );
+  }
+
+  /** The slot is of a target that is an instance. @throws FleetError as `find` and `findInstance` */
+  findTarget(target: Target): { group: ServiceGroup; slot?: Slot } {
+    return 'service' in target
+      ? { group: this.find(target.service).group }
+      : this.findInstance(target.instance);
   }
 
   /** By its id in Consul, or by its slot. @throws FleetError with the nearest one when there is none */

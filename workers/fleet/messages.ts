@@ -1,6 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { isObject } from '../../mesh/jsonrpc.ts';
 import type { Service } from '../../mesh/registry.ts';
+import type { LogLevel } from '../log-level.ts';
 import type { ServerState } from '../stdio-server.ts';
 
 /** What supervisor and worker tell each other over the IPC channel of the worker's process. */
@@ -10,7 +11,9 @@ export type Order =
   | { type: 'start'; service: Service; port: number }
   /** Drain and end; `idleMs` as `Worker.stop`. */
   | { type: 'stop'; idleMs?: number | undefined }
-  | { type: 'logs'; id: number };
+  | { type: 'logs'; id: number }
+  /** Log at this level from now on. */
+  | { type: 'log-level'; id: number; level: LogLevel };
 
 /** Worker → supervisor. */
 export type Report =
@@ -20,7 +23,9 @@ export type Report =
   /** It cannot start. */
   | { type: 'failed'; reason: string }
   /** The last lines of the MCP server's stderr; undefined: they are not known. */
-  | { type: 'logs'; id: number; lines?: string[] | undefined };
+  | { type: 'logs'; id: number; lines?: string[] | undefined }
+  /** The level that is in force; undefined: there is no log yet. */
+  | { type: 'log-level'; id: number; level?: string | undefined };
 
 /** How a worker is, once a second. */
 export interface WorkerLoad {

@@ -2,12 +2,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Consul } from '../../mesh/consul.ts';
 import type { Service } from '../../mesh/registry.ts';
+import type { LogLevel } from '../log-level.ts';
 import type { Report, WorkerLoad } from './messages.ts';
 import type { Ports } from './ports.ts';
 import { type Place, Presence } from './presence.ts';
 import { RestartPolicy, type RestartTimes } from './restart-policy.ts';
 import type { StartGate } from './start-gate.ts';
-import { type WorkerEnd, WorkerProcess } from './worker-process.ts';
+import { neverStarted, type WorkerEnd, WorkerProcess } from './worker-process.ts';
 
 /**
  * `waiting` for its turn to start; `starting` until its server is ready, which then is `ready` or `down`; `backoff`
@@ -69,6 +70,7 @@ export class Slot {
   #state: SlotState = 'drained';
   #reason = '';
   #lastError: string | undefined;
+  #lastWords: string[] = [];
   /** Held for our worker; 0: none, or not known yet. */
   #port = 0;
   readonly #presence: Presence;
@@ -173,8 +175,15 @@ export class Slot {
     this.#options.ports.giveBack(this.#port);
   }
 
+  /** Its server's last lines; where there are none, what the worker before wrote itself, and how it ended. */
   async logs(): Promise<string[]> {
-    return (await this.#worker?.logs()) ?? [];
+    const lines = (await this.#worker?.logs()) ?? [];
+    return lines.length > 0 ? lines : this.#lastWords;
+  }
+
+  /** As `WorkerProcess.setLogLevel`. */
+  async setLogLevel(level: LogLevel): Promise<string | undefined> {
+    return this.#worker?.setLogLevel(level);
   }
 
   /** Called each time that `ms` of our own time have passed: time in which we stood still ourselves does not count. */
@@ -195,11 +204,7 @@ export class Slot {
       if (!leave) return;
       this.#leaveGate = leave;
       const hold = setTimeout(leave, GATE_HOLD_MS);
-      const end = await this.#run(service, signal).catch((error: Error) => ({
-        how: error.message,
-        killed: false,
-        clean: false,
-      }));
+      const end = await this.#run(service, signal).catch((error: Error) => neverStarted(error.message));
       clearTimeout(hold);
       leave();
       if (signal.aborted) return;
@@ -213,7 +218,7 @@ export class Slot {
     this.#listened = false;
     this.#spawnedAt = 0;
     await this.#takePort(service);
-    if (signal.aborted) return { how: '', killed: true, clean: false };
+    if (signal.aborted) return neverStarted('');
     this.#silentMs = 0;
     this.#killedFor = undefined;
     this.#spawnedAt = Date.now();
@@ -242,7 +247,7 @@ export class Slot {
   }
 
   /** Waits until it is time to start again. */
-  async #rest({ how, killed }: WorkerEnd, policy: RestartPolicy, signal: AbortSignal): Promise<void> {
+  async #rest({ how, killed, lines }: WorkerEnd, policy: RestartPolicy, signal: AbortSignal): Promise<void> {
     const { log } = this.#options;
     const listened = this.#listened;
     const { waitMs, parked, news } = policy.judge({
@@ -252,6 +257,7 @@ export class Slot {
     });
     if (this.#spawnedAt > 0) this.#restarts += 1;
     this.#lastError = how;
+    this.#lastWords = [...lines, `mcp-mesh: ${how}`];
     const facts = { service: this.#service?.name, slot: this.index, reason: how, retryInMs: waitMs };
     if (listened) log.warn(facts, 'worker ended; it is started again');
     else if (!parked) log.warn(facts, 'worker cannot start; it is tried again');

@@ -1,3 +1,6 @@
+import type { Logger } from 'pino';
+import { setLogLevel } from '../log.ts';
+import { isLogLevel } from '../log-level.ts';
 import type { ServerState } from '../stdio-server.ts';
 import type { Worker } from '../worker.ts';
 import { isOrder, type Order, type Report, sendTo } from './messages.ts';
@@ -7,6 +10,8 @@ export interface Supervisor {
   /** The service to host, and the port to do it at (0: any). */
   readonly start: Promise<Extract<Order, { type: 'start' }>>;
   onState(state: ServerState, reason: string): void;
+  /** From now on the supervisor decides on the log's level. */
+  govern(log: Logger): void;
   /** It listens: from now on it reports its load, and `stop` is called when the supervisor says so. */
   attend(worker: Worker, stop: (idleMs?: number) => void): void;
   /** It cannot start; `done` when the supervisor has been told. */
@@ -21,6 +26,7 @@ export function meetSupervisor(): Supervisor {
   const channel = process as Parameters<typeof sendTo>[0];
   const tell = (report: Report) => sendTo(channel, report);
   const start = Promise.withResolvers<Extract<Order, { type: 'start' }>>();
+  let log: Logger | undefined;
   let worker: Worker | undefined;
   let stop: ((idleMs?: number) => void) | undefined;
   process.on('message', message => {
@@ -30,11 +36,19 @@ export function meetSupervisor(): Supervisor {
     else if (message.type === 'stop') stop ? stop(message.idleMs) : process.exit(0);
     else if (message.type === 'logs')
       tell({ type: 'logs', id: message.id, lines: worker?.host.server.stderrTail() });
+    else if (message.type === 'log-level') {
+      // A supervisor of another version may know levels that pino does not.
+      if (log && isLogLevel(message.level)) setLogLevel(log, message.level);
+      tell({ type: 'log-level', id: message.id, level: log?.level });
+    }
   });
   return {
     start: start.promise,
     onState(state, reason) {
       tell({ type: 'state', state, reason, era: worker?.host.server.info?.era });
+    },
+    govern(own) {
+      log = own;
     },
     attend(started, onStop) {
       worker = started;

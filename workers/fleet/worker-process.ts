@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Service } from '../../mesh/registry.ts';
 import { StderrTail } from '../child/stderr-tail.ts';
 import { createLineReader } from '../line-reader.ts';
+import type { LogLevel } from '../log-level.ts';
 import { NODE_FLAGS } from '../node-flags.ts';
 import { isReport, type Order, type Report, sendTo } from './messages.ts';
 
@@ -24,6 +25,8 @@ export interface WorkerEnd {
   killed: boolean;
   /** It drained, and left Consul. */
   clean: boolean;
+  /** The last lines that it wrote itself. */
+  lines: string[];
 }
 
 interface Handlers {
@@ -33,9 +36,18 @@ interface Handlers {
 }
 
 const LINE_BYTES = 256 * 1024;
-const LOGS_TIMEOUT_MS = 2000;
+const ANSWER_TIMEOUT_MS = 2000;
 const PIPE_GRACE_MS = 200;
 const ERROR_LINE = /^\w*Error\b/;
+
+type Question = Extract<Order, { id: number }>;
+type Answer = Extract<Report, { id: number }>;
+type Unnumbered<T> = T extends unknown ? Omit<T, 'id'> : never;
+
+/** The end of a worker that there never was. */
+export function neverStarted(how: string): WorkerEnd {
+  return { how, killed: false, clean: false, lines: [] };
+}
 
 /** One run of a worker. */
 export class WorkerProcess {
@@ -44,7 +56,7 @@ export class WorkerProcess {
   readonly #process: ChildProcess;
   readonly #handlers: Handlers;
   readonly #tail = new StderrTail();
-  readonly #asked = new Map<number, (lines: string[] | undefined) => void>();
+  readonly #asked = new Map<number, (answer: Answer | undefined) => void>();
   #failure: string | undefined;
   #questions = 0;
 
@@ -81,27 +93,34 @@ export class WorkerProcess {
 
   /** The last lines of its MCP server's stderr, else its own. */
   async logs(): Promise<string[]> {
-    const lines = await this.#askForLogs();
-    return lines ?? this.#tail.lines;
+    const answer = await this.#ask({ type: 'logs' });
+    return (answer?.type === 'logs' ? answer.lines : undefined) ?? this.#tail.lines;
+  }
+
+  /** Resolves with the level that is in force then; undefined: it does not answer, or has no log yet. */
+  async setLogLevel(level: LogLevel): Promise<string | undefined> {
+    const answer = await this.#ask({ type: 'log-level', level });
+    return answer?.type === 'log-level' ? answer.level : undefined;
   }
 
   #send(order: Order): void {
     sendTo(this.#process, order);
   }
 
-  #askForLogs(): Promise<string[] | undefined> {
+  /** undefined: no answer in time. */
+  #ask(question: Unnumbered<Question>): Promise<Answer | undefined> {
     this.#questions += 1;
     const id = this.#questions;
     return new Promise(resolve => {
-      const settle = (lines: string[] | undefined) => {
+      const settle = (answer: Answer | undefined) => {
         clearTimeout(timer);
         this.#asked.delete(id);
-        resolve(lines);
+        resolve(answer);
       };
       // A worker that is stuck does not answer; what it wrote itself is known here.
-      const timer = setTimeout(settle, LOGS_TIMEOUT_MS, undefined);
+      const timer = setTimeout(settle, ANSWER_TIMEOUT_MS, undefined);
       this.#asked.set(id, settle);
-      if (this.#process.connected) this.#send({ type: 'logs', id });
+      if (this.#process.connected) this.#send({ ...question, id });
       else settle(undefined);
     });
   }
@@ -120,20 +139,22 @@ export class WorkerProcess {
     try {
       await once(child, 'exit');
     } catch (error) {
-      return { how: `worker cannot be started: ${(error as Error).message}`, killed: false, clean: false };
+      return neverStarted(`worker cannot be started: ${(error as Error).message}`);
     }
     // A process that it left behind may hold the pipe open.
     if (!stderr.closed) await Promise.race([once(stderr, 'close'), delay(PIPE_GRACE_MS)]);
     stderr.destroy();
     for (const settle of this.#asked.values()) settle(undefined);
     const { signalCode, exitCode } = child;
-    if (signalCode) return { how: `worker was ended by ${signalCode}`, killed: true, clean: false };
+    const { lines } = this.#tail;
+    if (signalCode) return { how: `worker was ended by ${signalCode}`, killed: true, clean: false, lines };
     const clean = exitCode === 0;
     const why = this.#failure ?? (clean ? undefined : this.#lastWords());
     return {
       how: `worker exits with ${exitCode}${why === undefined ? '' : `: ${why}`}`,
       killed: false,
       clean,
+      lines,
     };
   }
 
@@ -144,7 +165,7 @@ export class WorkerProcess {
 
   #receive(report: Report): void {
     if (report.type === 'failed') this.#failure = report.reason;
-    else if (report.type === 'logs') this.#asked.get(report.id)?.(report.lines);
+    else if ('id' in report) this.#asked.get(report.id)?.(report);
     else this.#handlers.onReport(report);
   }
 }

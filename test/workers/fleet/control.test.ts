@@ -41,6 +41,7 @@ function recorder(): { fleet: Controlled; orders: unknown[] } {
     restart: target => note('restart', ...Object.entries(target).flat()),
     drain: instance => note('drain', instance),
     logs: async target => ({ 'a#0': [JSON.stringify(target)] }),
+    setLogLevel: async (target, level) => ({ 'a#0': JSON.stringify({ target, level }) }),
   };
   return { fleet, orders };
 }
@@ -70,6 +71,9 @@ test('orders reach the fleet; each answer is how it is then', async t => {
     ['scale', 'slow', 1],
   ]);
   assert.deepEqual(await client.logs({ service: 'a' }), { 'a#0': ['{"service":"a"}'] });
+  assert.deepEqual(await client.setLogLevel({ instance: 'a#0' }, 'debug'), {
+    'a#0': '{"target":{"instance":"a#0"},"level":"debug"}',
+  });
 });
 
 test('what cannot be done is refused with the reason', async t => {
@@ -89,6 +93,7 @@ test('what cannot be done is refused with the reason', async t => {
   assert.match(await raw('POST', '/scale', '{"service":"a"}'), /^400 .*scale needs/);
   assert.match(await raw('POST', '/scale', 'not json'), /^400 .*not a JSON object/);
   assert.match(await raw('POST', '/restart', '{}'), /^400 .*name a service or an instance/);
+  assert.match(await raw('POST', '/log-level', '{"service":"a","level":"loud"}'), /^400 .*trace \| debug/);
   assert.match(
     await raw('DELETE', '/everything'),
     /^400 .*there is no DELETE \/everything, only GET \/status/,

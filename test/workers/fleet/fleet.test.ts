@@ -134,6 +134,20 @@ describe('a fleet', () => {
     });
     assert.ok(lines.length > 0);
   });
+
+  test('logs of a worker that is gone are what it wrote itself, until another one has more to tell', async t => {
+    const mesh = await startTestFleet(t, [scripted('broken', { env: { MODE: 'die' } })], {
+      times: { restartFirstMs: 3000 },
+    });
+    const row = await until('down', () => mesh.rows('broken').find(({ state }) => state === 'down'));
+    process.kill(Number(row.pid), 'SIGKILL');
+    await until('backoff', () => mesh.rows('broken').find(({ state }) => state === 'backoff'));
+    const words = async () => (await mesh.fleet.logs({ service: 'broken' }))['broken#0'] ?? [];
+    const last = await words();
+    assert.equal(last.at(-1), 'mcp-mesh: worker was ended by SIGKILL');
+    assert.match(last.join('\n'), /"stderr":\["cannot open the database"\]/);
+    await until('words of the next server', async () => (await words()).includes('cannot open the database'));
+  });
 });
 
 describe('what cannot start', () => {
@@ -167,6 +181,10 @@ describe('what cannot start', () => {
     const row = await until('parked', () => mesh.rows('one').find(({ state }) => state === 'parked'));
     assert.match(row.reason, /^worker exits with 1: .*MESH_DRAIN_IDLE_MS: "soon" is not a whole number/);
     assert.equal(row.restarts, 5);
+    const { 'one#0': words = [] } = await mesh.fleet.logs({ service: 'one' });
+    assert.match(words.at(0) ?? '', /^mcp-mesh worker: MESH_DRAIN_IDLE_MS: "soon"/);
+    assert.match(words.at(-1) ?? '', /^mcp-mesh: worker exits with 1: /);
+    assert.deepEqual(await mesh.fleet.setLogLevel({ service: 'one' }, 'debug'), { 'one#0': null });
   });
 
   test('a port range that others use: the instance that has none says so, and gets one when it is free', async t => {
