@@ -6,7 +6,7 @@ import { buildPlugin } from '../kong-plugin/build.ts';
 import { parsePrivateKey, publicKeyOf } from '../mesh/identity.ts';
 import { deriveServiceKey } from '../mesh/keys.ts';
 import { loadRegistry, type Registry } from '../mesh/registry.ts';
-import { registryEnvironment, type StartSettings, startSettings } from '../mesh/settings.ts';
+import { registryEnvironment, type StartSettings, startSettings, workerSettings } from '../mesh/settings.ts';
 import { buildWorker } from '../workers/fleet/bundle.ts';
 import { startFleet } from '../workers/fleet/fleet.ts';
 import { controlPathOf } from './control.ts';
@@ -43,6 +43,10 @@ export async function startMesh(changes: Partial<StartSettings> = {}, json = fal
   process.on('SIGTERM', stop);
   try {
     const settings = { ...startSettings(), ...changes };
+    if (workerSettings().tls)
+      throw new Error(
+        'MESH_TLS_CERT is for workers and gateways of their own: unset it here, where all is on loopback',
+      );
     const registry = loadRegistry(settings.registryPath, { env: registryEnvironment() });
     await start(settings, registry, json);
   } catch (error) {

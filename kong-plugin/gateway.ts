@@ -9,6 +9,7 @@ import type { GatewaySettings } from '../mesh/settings.ts';
 import type { AccessParts } from './access.ts';
 import { createAuthenticator } from './authenticate.ts';
 import { createBalancer } from './balancer/balancer.ts';
+import { isOldDeployment } from './choose-side.ts';
 import { createDecisions, type Decisions } from './decisions.ts';
 import { createDiscovery, type Discovery } from './discovery.ts';
 import { Ejection } from './ejection.ts';
@@ -16,6 +17,7 @@ import { createLimits } from './limits.ts';
 import type { Outcome } from './log.ts';
 import { createMeshApi } from './mesh-api.ts';
 import { createGatewayMetrics, type GatewayMetrics } from './metrics.ts';
+import { createOldDeployments, TrafficShare } from './old-deployment.ts';
 import { createPolicy } from './policy.ts';
 import { createProver } from './prover.ts';
 import { describeStatus } from './status.ts';
@@ -46,16 +48,21 @@ export function createGateway(settings: GatewaySettings): Gateway {
   const consul = createConsul(settings.consul);
   const discovery = createTrustedDiscovery(settings, { consul, balancer, ejection });
   const decisions = createDecisions();
-  const metrics = createGatewayMetrics(settings.metricsPort, discovery, decisions.find);
+  const { metricsHost, metricsPort } = settings;
+  const place = metricsPort === undefined ? undefined : { host: metricsHost, port: metricsPort };
+  const metrics = createGatewayMetrics(place, discovery, decisions.find);
   const policy = createPolicy({ path: settings.policyPath, warn, onRefused: metrics.policyRefused });
   const { identityPrivateKey, kongConsumers, publicUrl } = settings;
   const authenticator = createAuthenticator({ policy, publicUrl, kongConsumers, log: warn });
   const audit = createAudit(settings.audit.path);
+  const oldDeployments = createOldDeployments({ policy, isSecure: settings.tls !== undefined, log: warn });
   metrics.follow({ discovery, balancer, ejection, policy, authenticator, audit });
   return {
     discovery,
     balancer,
     ejection,
+    oldDeployments,
+    share: new TrafficShare(),
     metrics,
     decisions,
     tracing: settings.tracing && createGatewayTracing(settings.tracing, warn),
@@ -70,7 +77,8 @@ export function createGateway(settings: GatewaySettings): Gateway {
       discovery,
       consul,
       policy,
-      status: service => describeStatus(service, { balancer, ejection }),
+      scheme: settings.tls ? 'https' : 'http',
+      status: service => describeStatus(service, { balancer, ejection, oldDeployments }),
       log: warn,
     }),
     sign:
@@ -96,6 +104,8 @@ export function learn(outcome: Outcome, gateway: Gateway): void {
   balancer.release(lease);
   limits.leave(lease);
   for (const { instance, result, reason } of tries) {
+    // Nobody chooses between it and others.
+    if (isOldDeployment(instance)) return;
     if (result === 'answered' && report?.breakerOpen) ejection.trip(lease, instance, OWN_BREAKER);
     else if (result !== 'unknown') ejection.learn(lease, instance, result === 'failed' ? reason : undefined);
   }
@@ -112,6 +122,7 @@ function createTrustedDiscovery(
   let failing = false;
   const prover = createProver({
     rootKeys: settings.rootKeys,
+    tls: settings.tls,
     onChange: () => trusted.changed(),
     log: warn,
     consulService: name => String(discovery.find(name)?.definition.service_name ?? consulName(name)),

@@ -6,7 +6,7 @@ import type { Decisions } from './decisions.ts';
 import type { Discovery } from './discovery.ts';
 import type { Outcome } from './log.ts';
 import { type Catalogue, describeCatalogue } from './metrics/catalogue.ts';
-import { serveMetrics } from './metrics/endpoint.ts';
+import { type MetricsPlace, serveMetrics } from './metrics/endpoint.ts';
 import { describeInstances, type InstanceSources } from './metrics/instances.ts';
 import { TrafficMetrics } from './metrics/traffic.ts';
 
@@ -37,9 +37,9 @@ export interface GatewaySources extends InstanceSources {
 
 const PREFIX = `${METRIC_PREFIX}gateway_`;
 
-/** What the gateway counts, and the size of its catalogue; exposed at `/metrics` on a loopback port when one is given. */
+/** What the gateway counts, and the size of its catalogue; exposed at `/metrics` where `place` says. */
 export function createGatewayMetrics(
-  port: number | undefined,
+  place: MetricsPlace | undefined,
   catalogue?: Catalogue,
   findDecision?: Decisions['find'],
 ): GatewayMetrics {
@@ -62,7 +62,7 @@ export function createGatewayMetrics(
     if (sources) await traffic.retain(sources.discovery.list());
     return register.metrics();
   };
-  const close = port === undefined ? () => {} : serveMetrics(register, text, port, findDecision);
+  const close = place === undefined ? () => {} : serveMetrics(register, text, place, findDecision);
   return {
     observe: outcome => traffic.observe(outcome),
     denied: (reason, service) =>

@@ -2,6 +2,7 @@ import type { Instance } from '../mesh/consul.ts';
 import { deriveServiceKey } from '../mesh/keys.ts';
 import { consulName, SERVICE_NAME_PATTERN } from '../mesh/names.ts';
 import { type ProofFault, requestProof } from '../mesh/proof-request.ts';
+import type { MeshTls } from '../mesh/tls.ts';
 
 export interface Prover {
   /**
@@ -26,6 +27,8 @@ interface ProverOptions {
   log(text: string): void;
   /** Consul's name of a service; default: the one that a service has which does not choose its own. */
   consulService?: (service: string) => string;
+  /** undefined: plain HTTP. */
+  tls?: MeshTls | undefined;
   /** Of one attempt. */
   fetchTimeoutMs?: number;
   /** Wait after a first failed attempt; doubles up to 30 s. */
@@ -182,10 +185,10 @@ class KeyProver implements Prover {
     const { id, address, port, meta } = entry.instance;
     const service = meta.mcp_server ?? '';
     const keys = this.#options.rootKeys.map(rootKey => deriveServiceKey(rootKey, service));
-    const { fetchTimeoutMs: timeoutMs = FETCH_TIMEOUT_MS } = this.#options;
+    const { fetchTimeoutMs: timeoutMs = FETCH_TIMEOUT_MS, tls } = this.#options;
     const fault = await requestProof(
       { service, id, address, port },
-      { keys, timeoutMs, signal: asking.signal },
+      { keys, timeoutMs, signal: asking.signal, tls },
     );
     if (entry.asking !== asking) return;
     entry.asking = undefined;

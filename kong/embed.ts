@@ -1,10 +1,15 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { isMap, isSeq, parseDocument, Scalar, type YAMLMap } from 'yaml';
+import { GATEWAY_TLS_NAME } from '../mesh/tls.ts';
 
 const MARKER = /^-- \[(pre-function|post-function) ([a-z_]+)\]$/;
 
 const LUA_FILE = new URL('./handoff.lua', import.meta.url);
 const KONG_FILE = new URL('./kong.yml', import.meta.url);
+const SECURE_FILE = new URL('./kong-mtls.yml', import.meta.url);
+
+/** Of our choice: declarative configurations may name their own. */
+const CERTIFICATE_ID = '5d1f4c5e-6b1a-4c39-9d3e-6d6573680001';
 
 /**
  * kong.yml with the sections of handoff.lua as the phases of pre-function and post-function. Kong reads one file
@@ -29,6 +34,26 @@ export function embedHandoff(kongYaml: string, lua: string): string {
   return document.toString({ lineWidth: 0 });
 }
 
+/**
+ * kong.yml for workers that speak TLS (MESH_TLS_CERT, _KEY and _CA): Kong shows them a certificate, which it takes from
+ * its own environment. Whom it reaches is the plugin's to prove: Kong's check is of names, which instances have none of.
+ */
+export function withClientCertificate(kongYaml: string): string {
+  const document = parseDocument(kongYaml);
+  document.commentBefore = ` kong.yml for workers that speak TLS, written from it by \`node kong/embed.ts\`. Kong's environment holds the\n certificate for ${GATEWAY_TLS_NAME}: MESH_TLS_CERT and MESH_TLS_KEY, in PEM.`;
+  document.set('certificates', [
+    { id: CERTIFICATE_ID, cert: '{vault://env/mesh-tls-cert}', key: '{vault://env/mesh-tls-key}' },
+  ]);
+  const services = document.get('services');
+  for (const service of isSeq(services) ? services.items : []) {
+    if (!isMap(service)) continue;
+    service.set('protocol', 'https');
+    service.set('client_certificate', CERTIFICATE_ID);
+    service.set('tls_verify', false);
+  }
+  return document.toString({ lineWidth: 0 });
+}
+
 /** The marked sections of handoff.lua: plugin → phase → its one chunk, as a block literal. */
 function readSections(lua: string): Map<string, Record<string, Scalar[]>> {
   const plugins = new Map<string, Record<string, Scalar[]>>();
@@ -48,5 +73,7 @@ function readSections(lua: string): Map<string, Record<string, Scalar[]>> {
 }
 
 if (import.meta.main) {
-  writeFileSync(KONG_FILE, embedHandoff(readFileSync(KONG_FILE, 'utf8'), readFileSync(LUA_FILE, 'utf8')));
+  const text = embedHandoff(readFileSync(KONG_FILE, 'utf8'), readFileSync(LUA_FILE, 'utf8'));
+  writeFileSync(KONG_FILE, text);
+  writeFileSync(SECURE_FILE, withClientCertificate(text));
 }

@@ -50,7 +50,7 @@ local function next_target()
   try = try + 1
   if not targets[try] then return nil, "no more targets" end
   kong.service.set_target(targets[try][1], targets[try][2])
-  ngx.var.upstream_host = "" -- else the Host of the first target stays for all
+  ngx.var.upstream_host = d.host or "" -- else the Host of the first target stays for all
   return true
 end
 next_target()

@@ -68,6 +68,8 @@ function httpCheck({ id, health }: Registration): object {
     CheckID: `${id}:http`,
     Name: 'health at the advertised address',
     HTTP: health.url,
+    // The agent knows nothing of the mesh's CA; who answers is proven otherwise.
+    ...(health.url.startsWith('https:') ? { TLSSkipVerify: true } : {}),
     Method: 'GET',
     Interval: `${health.intervalSeconds}s`,
     Timeout: `${health.timeoutSeconds}s`,

@@ -1,6 +1,8 @@
 import { get, type IncomingMessage } from 'node:http';
+import { get as getSecurely } from 'node:https';
 import { readBounded } from './bounded-body.ts';
 import { createNonce, findProofFault, type InstancePlace, PROOF_PATH } from './instance-proof.ts';
+import { type MeshTls, toWorker } from './tls.ts';
 
 export interface ProofFault {
   /** For operators; nothing of what the other side wrote. */
@@ -15,11 +17,15 @@ interface ProofRequestOptions {
   /** Of the whole exchange. */
   timeoutMs: number;
   signal: AbortSignal;
+  /** undefined: plain HTTP. */
+  tls?: MeshTls | undefined;
 }
 
 /** A proof with 16 keys has 1 KB. */
 const ANSWER_BYTES = 4096;
 const HEADER_BYTES = 8192;
+/** Codes of what speaks, but neither our protocol nor under our certificates. */
+const SOMETHING_ELSE = /^HPE_|CERT|^ERR_(TLS|SSL)|^UNABLE_TO_VERIFY|^EPROTO/;
 const NETWORK_FAULTS: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'connection refused',
   ECONNRESET: 'the connection was closed before it answered',
@@ -34,7 +40,7 @@ const NETWORK_FAULTS: Readonly<Record<string, string>> = {
  */
 export async function requestProof(
   place: InstancePlace,
-  { keys, timeoutMs, signal }: ProofRequestOptions,
+  { keys, timeoutMs, signal, tls }: ProofRequestOptions,
 ): Promise<ProofFault | undefined> {
   // Node would connect to localhost, or to port 80, instead.
   if (place.address === '' || !(place.port >= 1 && place.port <= 65_535)) {
@@ -46,7 +52,7 @@ export async function requestProof(
   const timer = setTimeout(end, timeoutMs);
   signal.addEventListener('abort', end, { once: true });
   try {
-    const response = await send(place, nonce, ending.signal);
+    const response = await send(place, nonce, ending.signal, tls);
     const text = await readBounded(response, ANSWER_BYTES);
     if (response.statusCode !== 200) {
       return { reason: `GET ${PROOF_PATH} was answered with status ${response.statusCode}`, answered: true };
@@ -57,7 +63,10 @@ export async function requestProof(
   } catch (error) {
     if (ending.signal.aborted) return { reason: `no whole answer within ${timeoutMs} ms`, answered: false };
     const { code = '' } = error as NodeJS.ErrnoException;
-    return { reason: NETWORK_FAULTS[code] ?? `no HTTP answer (${code})`, answered: code.startsWith('HPE_') };
+    return {
+      reason: NETWORK_FAULTS[code] ?? `no HTTP answer (${code})`,
+      answered: SOMETHING_ELSE.test(code),
+    };
   } finally {
     clearTimeout(timer);
     signal.removeEventListener('abort', end);
@@ -67,14 +76,17 @@ export async function requestProof(
 }
 
 function send(
-  { address, port }: InstancePlace,
+  { address, port, service }: InstancePlace,
   nonce: string,
   signal: AbortSignal,
+  tls: MeshTls | undefined,
 ): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     const path = `${PROOF_PATH}?nonce=${nonce}`;
     const options = { host: address, port, path, signal, agent: false, maxHeaderSize: HEADER_BYTES } as const;
-    const request = get(options, resolve);
+    const request = tls
+      ? getSecurely({ ...options, ...toWorker(tls, service) }, resolve)
+      : get(options, resolve);
     request.on('error', reject);
     // Some ends come without an error, such as an upgrade nobody asked for; a second settling changes nothing.
     request.on('close', () => reject(Object.assign(new Error('closed'), { code: 'ECONNRESET' })));

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import type { ConsulAddress } from './consul.ts';
+import type { MeshTls } from './tls.ts';
 import { type TracingSettings, tracingSettings } from './trace-settings.ts';
 
 /**
@@ -12,12 +13,18 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface WorkerSettings {
   registryPath: string;
+  /** Service that the worker is for when its command line names none: images have one command line for all. */
+  service: string | undefined;
+  /** Port where its command line says none. */
+  port: number | undefined;
   /** undefined: no Consul is configured, the worker runs on its own. */
   consul: ConsulAddress | undefined;
   /** Part of the instance id. */
   host: string;
   /** Address that others reach; default: that of the interface that routes to Consul. */
   advertiseAddress: string | undefined;
+  /** undefined: plain HTTP between gateway and workers. */
+  tls: MeshTls | undefined;
   /** Keys that sign sessions and prove the worker to gateways, newest first (32 bytes each, base64url). */
   serviceKeys: Buffer[];
   /** Ed25519 keys of gateways whose identity tokens are believed (mesh/identity.ts), newest first. */
@@ -44,6 +51,8 @@ export interface GatewaySettings {
   consul: ConsulAddress;
   /** access.yaml; undefined: nobody is let in. */
   policyPath: string | undefined;
+  /** undefined: plain HTTP between gateway and workers. */
+  tls: MeshTls | undefined;
   /** Seed of the Ed25519 key that signs identities (mesh/identity.ts). */
   identityPrivateKey: string | undefined;
   /** Service keys are derived from these, newest first (32 bytes each, base64url). */
@@ -60,8 +69,10 @@ export interface GatewaySettings {
   tracing: TracingSettings | undefined;
   allowedHosts: string[];
   allowedOrigins: string[];
-  /** Loopback port of the plugin's own /metrics. */
+  /** Port of the plugin's own /metrics. */
   metricsPort: number | undefined;
+  /** Address that it listens on. */
+  metricsHost: string;
 }
 
 export interface LimitSettings {
@@ -87,6 +98,15 @@ export interface StartSettings {
   environment: Environment;
 }
 
+export interface ClientSettings {
+  /** Base URL of the gateway that the command line calls. */
+  url: string;
+  /** API key or token of the caller. */
+  key: string | undefined;
+  /** File that it came from. */
+  keyFile: string | undefined;
+}
+
 const DEFAULT_REGISTRY = 'config/mcp-mesh-registry.yaml';
 const DEFAULT_POLICY = 'config/access.yaml';
 const DEFAULT_CONSUL = 'http://127.0.0.1:8500';
@@ -95,9 +115,12 @@ const KEY_BYTES = 32;
 export function workerSettings(env: Environment = process.env): WorkerSettings {
   return {
     registryPath: env.MESH_REGISTRY ?? DEFAULT_REGISTRY,
+    service: env.WORKER_SERVICE || undefined,
+    port: port(env, 'WORKER_PORT', 0) || undefined,
     consul: consulAddress(env),
     host: env.MESH_HOST ?? hostname(),
     advertiseAddress: env.MESH_ADVERTISE_ADDRESS,
+    tls: tlsSettings(env),
     serviceKeys: keys(env, 'MESH_SERVICE_KEYS'),
     identityPublicKeys: list(secret(env, 'MESH_IDENTITY_PUBLIC_KEYS')),
     allowUnauthenticated: flag(env, 'MESH_ALLOW_UNAUTHENTICATED'),
@@ -118,6 +141,7 @@ export function gatewaySettings(env: Environment = process.env): GatewaySettings
   return {
     consul: consulAddress(env) ?? { url: DEFAULT_CONSUL },
     policyPath: env.MESH_ACCESS_POLICY || undefined,
+    tls: tlsSettings(env),
     identityPrivateKey: secret(env, 'MESH_IDENTITY_PRIVATE_KEY') || undefined,
     rootKeys: keys(env, 'MESH_ROOT_KEYS'),
     publicUrl: publicUrl(env),
@@ -129,6 +153,7 @@ export function gatewaySettings(env: Environment = process.env): GatewaySettings
     allowedHosts: list(env.MESH_ALLOWED_HOSTS),
     allowedOrigins: list(env.MESH_ALLOWED_ORIGINS),
     metricsPort: port(env, 'MESH_GATEWAY_METRICS_PORT', 0) || undefined,
+    metricsHost: env.MESH_GATEWAY_METRICS_HOST || '127.0.0.1',
   };
 }
 
@@ -143,9 +168,22 @@ export function startSettings(env: Environment = process.env): StartSettings {
   };
 }
 
-/** The environment that `${VAR}` in the registry is read from. */
-export function registryEnvironment(): Environment {
-  return process.env;
+export function clientSettings(env: Environment = process.env): ClientSettings {
+  return {
+    url: env.MESH_URL || `http://127.0.0.1:${port(env, 'MESH_PORT', 10010)}`,
+    key: secret(env, 'MESH_API_KEY') || undefined,
+    keyFile: env.MESH_API_KEY ? undefined : env.MESH_API_KEY_FILE || undefined,
+  };
+}
+
+/**
+ * The environment that `${VAR}` in the registry is read from; `VAR_FILE` names a file for what is not there.
+ * A value is read when it is asked for: most variables of that form (SSL_CERT_FILE) are nobody's secret.
+ */
+export function registryEnvironment(env: Environment = process.env): Environment {
+  const get = (target: Environment, name: string | symbol) =>
+    typeof name === 'string' ? secret(target, name) : undefined;
+  return new Proxy(env, { get });
 }
 
 /** The variables of our own environment that a child may inherit: the named ones and nothing else. */
@@ -179,6 +217,13 @@ function limitSettings(env: Environment): LimitSettings {
 
 function auditSettings(env: Environment): AuditSettings {
   return { path: env.MESH_AUDIT_LOG || undefined, withArguments: flag(env, 'MESH_AUDIT_ARGUMENTS') };
+}
+
+function tlsSettings(env: Environment): MeshTls | undefined {
+  const [cert, key, ca] = ['MESH_TLS_CERT', 'MESH_TLS_KEY', 'MESH_TLS_CA'].map(name => secret(env, name));
+  if (cert && key && ca) return { cert, key, ca };
+  if (cert || key || ca) throw new Error('MESH_TLS_CERT, MESH_TLS_KEY, MESH_TLS_CA: give all three, or none');
+  return undefined;
 }
 
 function publicUrl(env: Environment): string | undefined {

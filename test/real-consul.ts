@@ -37,18 +37,20 @@ export function findConsul(): FoundProgram {
 
 /**
  * Starts `consul agent -dev` on free ports of 127.0.0.1 (HTTP on `port` when given), or a server that keeps its data on
- * disk (`persistent`), and waits until it has a leader and itself in its catalogue. Without a binary: no consul, but
- * the reason. Throws, with what Consul printed, when it does not start within 20 s.
+ * disk (`persistent`), and waits until it has a leader and itself in its catalogue. With a `managementToken` it has ACLs
+ * as config/consul/acl.hcl says. Without a binary: no consul, but the reason. Throws, with what Consul printed, when it does not start within 20 s.
  */
 export async function startRealConsul({
   port = 0,
   persistent = false,
+  managementToken = '',
 } = {}): Promise<Found<{ consul: RealConsul }>> {
   const found = findConsul();
   if (found.binary === undefined) return { reason: found.reason };
   const role = persistent ? ['-server', '-bootstrap-expect=1'] : ['-dev'];
+  if (managementToken !== '') role.push(...accessControl(found.binary, managementToken));
   const [consul] = await startAgents(found.binary, ([ports]) => [
-    { role, ports: { ...ports, ...(port && { http: port }) } },
+    { role, ports: { ...ports, ...(port && { http: port }) }, token: managementToken },
   ]);
   return { consul: consul as RealConsul };
 }
@@ -80,6 +82,8 @@ interface Ports {
 interface AgentOptions {
   role: string[];
   ports: Ports;
+  /** That the agent is asked with. */
+  token?: string;
 }
 
 async function startAgents(
@@ -107,9 +111,11 @@ class Agent implements RealConsul {
   readonly #binary: string;
   readonly #arguments: string[];
   readonly #data: string | undefined;
+  readonly #token: string;
   #program: RealProgram | undefined;
 
-  constructor(binary: string, { role, ports }: AgentOptions) {
+  constructor(binary: string, { role, ports, token = '' }: AgentOptions) {
+    this.#token = token;
     const { http, serf, wan, rpc } = ports;
     this.#binary = binary;
     this.url = `http://127.0.0.1:${http}`;
@@ -131,7 +137,7 @@ class Agent implements RealConsul {
   async restart({ lost = false } = {}): Promise<void> {
     if (lost) this.#removeData();
     this.#program = await startProgram(this.#binary, this.#arguments, {
-      isReady: () => isReady(this.url),
+      isReady: () => isReady(this.url, this.#token),
       cleanUp: () => this.#removeData(),
     });
   }
@@ -152,17 +158,18 @@ class Agent implements RealConsul {
 }
 
 /** It has a leader, and itself in its catalogue. */
-async function isReady(url: string): Promise<boolean> {
+async function isReady(url: string, token: string): Promise<boolean> {
   const [leader, nodes] = await Promise.all([
-    read(`${url}/v1/status/leader`),
-    read(`${url}/v1/catalog/nodes`),
+    read(`${url}/v1/status/leader`, token),
+    read(`${url}/v1/catalog/nodes`, token),
   ]);
   return typeof leader === 'string' && leader !== '' && Array.isArray(nodes) && nodes.length > 0;
 }
 
-async function read(url: string): Promise<unknown> {
+async function read(url: string, token: string): Promise<unknown> {
   try {
-    return await (await fetch(url, { signal: AbortSignal.timeout(2000) })).json();
+    const headers = { 'x-consul-token': token };
+    return await (await fetch(url, { headers, signal: AbortSignal.timeout(2000) })).json();
   } catch {
     return undefined;
   }
@@ -170,7 +177,19 @@ async function read(url: string): Promise<unknown> {
 
 /** The port and its option came with 1.14; older ones refuse an option that they do not know. */
 function hasGrpcTls(binary: string): boolean {
+  return isAtLeast(binary, 14);
+}
+
+/** The first token's name is the present one since 1.11. */
+function accessControl(binary: string, token: string): string[] {
+  const first = isAtLeast(binary, 11) ? 'initial_management' : 'master';
+  const file = join(import.meta.dirname, '../config/consul/acl.hcl');
+  return [`-config-file=${file}`, `-hcl=acl { tokens { ${first} = "${token}" agent = "${token}" } }`];
+}
+
+/** Whether it is 1.<minor> or newer. */
+function isAtLeast(binary: string, wanted: number): boolean {
   const [, major, minor] =
     /v(\d+)\.(\d+)/.exec(spawnSync(binary, ['version']).stdout?.toString() ?? '') ?? [];
-  return Number(major) > 1 || Number(minor) >= 14;
+  return Number(major) > 1 || Number(minor) >= wanted;
 }

@@ -18,6 +18,7 @@ import { LOAD_HEADER, writeLoadReport } from '../mesh/load-report.ts';
 import { acceptCallId, HEADERS, WORKER_ROUTES } from '../mesh/names.ts';
 import type { Service } from '../mesh/registry.ts';
 import { RpcError } from '../mesh/rpc-error.ts';
+import { type MeshTls, refusePeer } from '../mesh/tls.ts';
 import type { Host } from './host.ts';
 import { addMcpRoute } from './mcp-route.ts';
 import { addProofRoute } from './proof-route.ts';
@@ -29,6 +30,8 @@ interface AppParts {
   /** Against DNS rebinding. */
   refuseHost: HostGuard;
   isDraining(): boolean;
+  /** undefined: plain HTTP. */
+  tls: MeshTls | undefined;
   /** What this worker proves to gateways and to other workers. */
   proof: Omit<Parameters<typeof addProofRoute>[1], 'service'>;
 }
@@ -44,6 +47,7 @@ export function buildApp(parts: AppParts): FastifyInstance {
   const { host, log, isDraining } = parts;
   const { service, server, metrics } = host;
   const app = fastify({
+    ...(parts.tls ? { https: { ...parts.tls, requestCert: true, rejectUnauthorized: false } } : {}),
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
     // One for each request would be made for nothing: who logs names the call.
@@ -67,6 +71,7 @@ export function buildApp(parts: AppParts): FastifyInstance {
     if (isUtf8(body as Buffer)) done(null, body);
     else done(new MeshError('parse_error', { detail: 'the body is not UTF-8' }));
   });
+  if (parts.tls) requireCertificate(app, service);
   app.decorateRequest('caller');
   app.decorateRequest('nobody');
   app.addHook('onRequest', (request, reply, done) => {
@@ -91,7 +96,7 @@ export function buildApp(parts: AppParts): FastifyInstance {
       .code(healthy ? 200 : 503)
       .send({ status: healthy ? 'passing' : 'critical', ...(healthy ? {} : { reason }) });
   };
-  for (const path of new Set(['/health', '/ready', service.health_check])) app.get(path, health);
+  for (const path of healthPaths(service)) app.get(path, health);
   app.get('/metrics', async (_request, reply) =>
     reply.type(metrics.contentType).send(await metrics.expose()),
   );
@@ -121,6 +126,23 @@ export function buildApp(parts: AppParts): FastifyInstance {
     return sendError(fromFastify(fault, service), request, reply);
   });
   return app;
+}
+
+function healthPaths({ health_check }: Service): Set<string> {
+  return new Set(['/health', '/ready', health_check]);
+}
+
+/** Health is for Consul, which has no certificate of ours; metrics are for whoever has one. */
+function requireCertificate(app: FastifyInstance, service: Service): void {
+  const open = healthPaths(service);
+  app.addHook('onRequest', (request, _reply, done) => {
+    const [path = ''] = request.url.split('?', 1);
+    const refusal = open.has(path)
+      ? undefined
+      : refusePeer(request.raw.socket, service.name, path === '/metrics');
+    if (refusal === undefined) done();
+    else done(new MeshError('forbidden', { detail: refusal }));
+  });
 }
 
 /** Faults that fastify finds before a route does. */

@@ -120,7 +120,7 @@ export function createHost({ tracing = NO_TRACING, ...options }: HostOptions): H
     auditArguments,
   });
   const parking = new Parking({ keys, service: service.name, owner });
-  const peers = createPeers({ consul, service, keys, self: owner });
+  const peers = createPeers({ consul, service, keys, tls: settings.tls, self: owner });
   const sessions = new SessionStore(owner);
   const listens = new Set<() => void>();
   metrics.follow({ service, sessions, listens, pool, audit });

@@ -7,11 +7,11 @@ import { meetSupervisor, type Supervisor } from './fleet/supervised.ts';
 import { createLog, switchLevelBySignal } from './log.ts';
 import { startWorker, type Worker } from './worker.ts';
 
-const USAGE = `usage: node workers/main.ts <service> [--port P]
+const USAGE = `usage: node workers/main.ts [<service>] [--port P]
        node workers/main.ts [--port P] [--name NAME] [--isolation shared|session|principal] --no-register -- <command> [argument …]
 
 Hosts one MCP stdio server behind HTTP. <service> is a name in the registry file (MESH_REGISTRY), or, with
---supervised, what the fleet that started it says.`;
+--supervised, what the fleet that started it says. WORKER_SERVICE and WORKER_PORT say what the command line does not.`;
 
 const OPTIONS = {
   port: { type: 'string' },
@@ -43,6 +43,7 @@ try {
     : { service: given.service(), port: given.port };
   const log = createLog({ level: settings.logLevel, base: { service: service.name, pid: process.pid } });
   switchLevelBySignal(log);
+  supervisor?.govern(log);
   const worker = await startWorker({
     service,
     settings,
@@ -68,9 +69,9 @@ function readArguments(argv: string[], settings: WorkerSettings): Arguments {
     tokens: true,
     options: OPTIONS,
   });
-  const port = values.port === undefined ? undefined : readPort(values.port);
+  const port = values.port === undefined ? settings.port : readPort(values.port);
   const terminator = tokens.find(token => token.kind === 'option-terminator');
-  const [first, ...rest] = positionals;
+  const [first = terminator ? undefined : settings.service, ...rest] = positionals;
   const { register, supervised } = values;
   if (first === undefined || (!terminator && rest.length > 0)) throw new Error(USAGE);
   if (terminator) {

@@ -1,13 +1,16 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { request as httpsRequest } from 'node:https';
 import { pipeline } from 'node:stream/promises';
+import type { ConnectionOptions } from 'node:tls';
 import type { FastifyRequest } from 'fastify';
 import type { Consul, Instance, Watch } from '../mesh/consul.ts';
 import { MeshError } from '../mesh/errors.ts';
 import { ownerHash } from '../mesh/names.ts';
 import { requestProof } from '../mesh/proof-request.ts';
 import type { Service } from '../mesh/registry.ts';
+import { type MeshTls, toWorker } from '../mesh/tls.ts';
 import type { Inbound } from './inbound.ts';
 
 export interface Peers {
@@ -22,6 +25,8 @@ interface PeersOptions {
   consul: Consul | undefined;
   service: Pick<Service, 'name' | 'service_name'>;
   keys: readonly Buffer[];
+  /** undefined: plain HTTP. */
+  tls?: MeshTls | undefined;
   /** Short name of this instance, once it listens. */
   self(): string;
 }
@@ -43,7 +48,7 @@ const GONE = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT'
  * The other workers of the service: what one of them holds (a session's server, a parked call, a question to a client)
  * only that one can answer. A request is passed on once, marked with the service's key.
  */
-export function createPeers({ consul, service, keys, self }: PeersOptions): Peers {
+export function createPeers({ consul, service, keys, tls, self }: PeersOptions): Peers {
   /** Since when an instance at a place is known to hold the service's key, by performance.now(). */
   const proven = new Map<string, number>();
   const closing = new AbortController();
@@ -81,7 +86,7 @@ export function createPeers({ consul, service, keys, self }: PeersOptions): Peer
   const isOurs = async ({ id, address, port }: Instance): Promise<boolean> => {
     const key = `${id} ${address} ${port}`;
     if (performance.now() - (proven.get(key) ?? Number.NEGATIVE_INFINITY) < PROOF_MS) return true;
-    const options = { keys, timeoutMs: CONNECT_TIMEOUT_MS, signal: closing.signal };
+    const options = { keys, timeoutMs: CONNECT_TIMEOUT_MS, signal: closing.signal, tls };
     const fault = await requestProof({ service: service.name, id, address, port }, options);
     if (proven.size >= PROVEN_MAX) proven.clear();
     if (!fault) proven.set(key, performance.now());
@@ -108,7 +113,8 @@ export function createPeers({ consul, service, keys, self }: PeersOptions): Peer
       if (!peer || !(await isOurs(peer))) return false;
       const body = bodyOf(inbound.request);
       const expiry = String(Date.now() + MARK_LIFETIME_MS);
-      return passOn(peer, inbound, body, `${expiry}.${mark(owner, expiry, body).toString('base64url')}`);
+      const sealed = `${expiry}.${mark(owner, expiry, body).toString('base64url')}`;
+      return passOn(peer, inbound, body, sealed, tls && toWorker(tls, service.name));
     },
     close() {
       watch?.close();
@@ -122,11 +128,13 @@ async function passOn(
   { request, reply }: Inbound,
   body: Buffer,
   mark: string,
+  secure: ConnectionOptions | undefined,
 ): Promise<boolean> {
   const headers = Object.fromEntries(
     Object.entries(request.headers).filter(([name]) => PASSED_ON.test(name)),
   );
-  const outgoing = httpRequest({
+  const outgoing = (secure ? httpsRequest : httpRequest)({
+    ...secure,
     host: peer.address,
     port: peer.port,
     method: request.method,

@@ -22,6 +22,8 @@ interface RegistrationOptions {
   /** The address that others reach. */
   address: string;
   port: number;
+  /** Whether it speaks TLS; default: no. */
+  secure?: boolean;
   log: Logger;
 }
 
@@ -123,7 +125,7 @@ function consulId({ service, host, port }: RegistrationOptions): string {
 }
 
 function toConsul(options: RegistrationOptions, meta: Record<string, string>): ConsulRegistration {
-  const { service, address, port } = options;
+  const { service, address, port, secure = false } = options;
   const urlHost = address.includes(':') ? `[${address}]` : address;
   return {
     id: consulId(options),
@@ -135,7 +137,7 @@ function toConsul(options: RegistrationOptions, meta: Record<string, string>): C
     weights: { passing: service.weight, warning: Math.max(1, Math.floor(service.weight / 10)) },
     ttlSeconds: TTL_SECONDS,
     deregisterAfterSeconds: DEREGISTER_AFTER_SECONDS,
-    health: { url: `http://${urlHost}:${port}${service.health_check}`, ...HEALTH },
+    health: { url: `${secure ? 'https' : 'http'}://${urlHost}:${port}${service.health_check}`, ...HEALTH },
   };
 }
 

@@ -93,6 +93,7 @@ export async function startWorker({
       origins: settings.allowedOrigins,
     }),
     isDraining: () => draining,
+    tls: settings.tls,
     proof: { keys, instanceId: () => identity, address: () => address, port: () => listening },
   });
   holdEarlyCalls(app, tried.promise);
@@ -107,6 +108,7 @@ export async function startWorker({
       host: settings.host,
       address,
       port: listening,
+      secure: settings.tls !== undefined,
       log,
     });
     registration.start();

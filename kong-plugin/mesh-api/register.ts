@@ -20,6 +20,8 @@ export interface RegisterParts {
   consul: Pick<Consul, 'register' | 'deregister'>;
   /** undefined: there is no usable policy. */
   policy(): AccessPolicy | undefined;
+  /** Which workers speak; default: http. */
+  scheme?: 'http' | 'https';
   /** Default: DNS. */
   resolve?: ResolveHost | undefined;
   /** Milliseconds since the epoch. */
@@ -61,7 +63,8 @@ export async function registerInstance(
   const service = serviceOf(body, services, name => isAllowed(caller, policy, name));
   const address = await pinAddress(body.address, createNetworkGuard(policy.allowedNetworks), parts.resolve);
   const { definition = {} } = parts.discovery.find(service) ?? {};
-  const registration = toConsul(body, { service, address, definition, caller, now: parts.now() });
+  const { scheme = 'http', now } = parts;
+  const registration = toConsul(body, { service, address, definition, caller, scheme, now: now() });
   const admit = (registered: Registered | undefined) => {
     refuseTaken(registration, registered, findInstance(parts.discovery.list(), registration.id));
   };
@@ -152,11 +155,12 @@ interface Facts {
   address: string;
   definition: KnownService['definition'];
   caller: Principal;
+  scheme: string;
   now: number;
 }
 
 function toConsul(body: RegistrationBody, facts: Facts): Registration {
-  const { service, address, definition, caller, now } = facts;
+  const { service, address, definition, caller, scheme, now } = facts;
   const { health_check: path, weight = WEIGHT } = definition;
   const healthPath = typeof path === 'string' && HEALTH_PATH_PATTERN.test(path) ? path : HEALTH_PATH;
   const passing = typeof weight === 'number' && weight >= 1 && weight <= 65_535 ? Math.floor(weight) : WEIGHT;
@@ -175,7 +179,7 @@ function toConsul(body: RegistrationBody, facts: Facts): Registration {
     },
     weights: { passing, warning: Math.max(1, Math.floor(passing / 10)) },
     deregisterAfterSeconds: DEREGISTER_AFTER_SECONDS,
-    health: { url: `http://${urlHost(address)}:${body.port}${healthPath}`, ...CHECK },
+    health: { url: `${scheme}://${urlHost(address)}:${body.port}${healthPath}`, ...CHECK },
   };
 }
 

@@ -6,6 +6,7 @@ const protocols = z.array(z.enum(['http', 'https']));
 
 const plugin = z.strictObject({
   name: z.string(),
+  enabled: z.boolean().default(true),
   config: z.record(z.string(), z.unknown()).nullish(),
 });
 
@@ -25,7 +26,12 @@ const service = z.strictObject({
   name: z.string(),
   host: z.string(),
   port: z.int().min(1).max(65535).default(80),
-  protocol: z.literal('http').default('http'),
+  protocol: z.enum(['http', 'https']).default('http'),
+  /** Id of the certificate that is shown to upstreams. */
+  client_certificate: z.string().optional(),
+  tls_verify: z
+    .literal(false, 'the stand-in does not check certificates: set tls_verify: false')
+    .default(false),
   retries: z.int().min(0).default(5),
   connect_timeout: z.int().min(1).default(60_000),
   write_timeout: z.int().min(1).default(60_000),
@@ -34,17 +40,68 @@ const service = z.strictObject({
   plugins: z.array(plugin).default([]),
 });
 
-const document = z.strictObject({ _format_version: z.literal('3.0'), services: z.array(service) });
+const certificate = z.strictObject({ id: z.string(), cert: z.string(), key: z.string() });
 
-export type Service = z.infer<typeof service>;
+const document = z.strictObject({
+  _format_version: z.literal('3.0'),
+  certificates: z.array(certificate).default([]),
+  plugins: z.array(plugin).default([]),
+  services: z.array(service),
+});
+
+/** What of Kong neither lets a call in nor keeps one out: without these a mesh on one machine does the same. */
+const NOT_RUN_HERE = new Set([
+  'correlation-id',
+  'cors',
+  'opentelemetry',
+  'prometheus',
+  'request-transformer',
+  'response-transformer',
+]);
+
+export type Service = z.infer<typeof service> & { certificate?: { cert: string; key: string } | undefined };
 export type Route = z.infer<typeof route>;
 export type PluginConfig = z.infer<typeof plugin>;
 
-/** Reads kong.yml. What the stand-in does not do is an error that names the field: it would be silently different. */
-export function loadDeclarative(file: string): Service[] {
+/**
+ * Reads kong.yml. What the stand-in does not do is an error that names the field: it would be silently different.
+ * Plugins of Kong's that it does without are told to `onIgnored`, once each. `vault`: what `{vault://env/…}` refers to.
+ */
+export function loadDeclarative(
+  file: string,
+  onIgnored: (plugins: string[]) => void,
+  vault: Readonly<Record<string, string>> = {},
+): Service[] {
   const result = document.safeParse(parse(readFileSync(file, 'utf8')));
   if (!result.success) throw new Error(`${file}: ${z.prettifyError(result.error)}`);
-  return result.data.services;
+  const ignored = new Set<string>();
+  const isRun = ({ name, enabled }: PluginConfig): boolean => {
+    if (enabled && NOT_RUN_HERE.has(name)) ignored.add(name);
+    return enabled && !NOT_RUN_HERE.has(name);
+  };
+  const { plugins, certificates } = result.data;
+  const services: Service[] = result.data.services;
+  const everywhere = plugins.filter(isRun);
+  for (const service of services) {
+    const shown = certificates.find(({ id }) => id === service.client_certificate);
+    if (service.client_certificate !== undefined && !shown)
+      throw new Error(`${file}: there is no certificate ${service.client_certificate}`);
+    service.certificate = shown && { cert: unlock(shown.cert, vault), key: unlock(shown.key, vault) };
+    const own = service.plugins.filter(isRun);
+    // Kong: the narrower of two configurations of a plugin is the one that runs.
+    service.plugins = [...own, ...everywhere.filter(({ name }) => !own.some(other => other.name === name))];
+  }
+  if (ignored.size > 0) onIgnored([...ignored]);
+  return services;
+}
+
+/** `{vault://env/<name>}`, or the text itself. */
+function unlock(text: string, vault: Readonly<Record<string, string>>): string {
+  const [, name] = /^\{vault:\/\/env\/([a-z0-9-]+)\}$/.exec(text) ?? [];
+  if (name === undefined) return text;
+  const value = vault[name];
+  if (value === undefined) throw new Error(`${text}: the gateway stand-in was given no ${name}`);
+  return value;
 }
 
 /** Kong's router for plain paths: the longest prefix wins. */

@@ -8,7 +8,14 @@ import { Lua } from './lua.ts';
 import { createPdk, type Log } from './pdk.ts';
 import { PluginPdk } from './plugin-pdk.ts';
 import { PluginRpc } from './plugin-rpc.ts';
-import { type PluginInfo, PluginServer, type PluginServerOptions, queryPlugin } from './plugin-server.ts';
+import {
+  joinPluginServer,
+  type PluginInfo,
+  PluginServer,
+  type PluginServerOptions,
+  queryPlugin,
+  type SharedPluginServer,
+} from './plugin-server.ts';
 import { createFunctionPlugin, ExternalPlugin, type Plugin } from './plugins.ts';
 import { UpstreamError, UpstreamProxy } from './proxy.ts';
 import { kongError, sendExit, sendOwn, sendUpstream } from './reply.ts';
@@ -23,10 +30,12 @@ const COUNTED_PHASES = 10_000;
 export interface GatewayOptions {
   /** kong.yml. */
   configPath: string;
+  /** Values of `{vault://env/<name>}` in it, by name. */
+  vault?: Readonly<Record<string, string>>;
   port?: number;
   host?: string;
-  /** The command starts the plugin server; --kong-prefix, --sock-name and --exit-with-parent are appended. */
-  pluginServer: PluginServerOptions;
+  /** A command, to which --kong-prefix, --sock-name and --exit-with-parent are appended, or one that runs already. */
+  pluginServer: PluginServerOptions | SharedPluginServer;
   /** Kong's lua_socket_read_timeout: how long a phase waits for the plugin server. */
   pluginTimeoutMs?: number;
   /** Kong's upstream_keepalive_idle_timeout; default: that of kong.conf. */
@@ -51,9 +60,14 @@ export interface Gateway {
  */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const log = options.log ?? logToStderr;
-  const services = loadDeclarative(options.configPath);
+  const onIgnored = (plugins: string[]): void =>
+    log('notice', `the stand-in does without these plugins of Kong's own: ${plugins.join(', ')}`);
+  const services = loadDeclarative(options.configPath, onIgnored, options.vault);
   const info = await queryPlugin(options.pluginServer);
-  const pluginServer = new PluginServer(options.pluginServer, log);
+  const pluginServer =
+    'folder' in options.pluginServer
+      ? joinPluginServer(options.pluginServer)
+      : new PluginServer(options.pluginServer, log);
   const rpc = new PluginRpc(pluginServer.socket, options.pluginTimeoutMs ?? PLUGIN_TIMEOUT_MS);
   try {
     const gateway = new Runtime(services, info, rpc, log, options.upstreamIdleMs);

@@ -17,6 +17,20 @@ export interface PluginServerOptions {
   env?: Record<string, string>;
 }
 
+/** One that somebody else has started: Kong without a start command. */
+export interface SharedPluginServer {
+  /** Where kong/plugin-server.sh leaves plugin.json and the socket. */
+  folder: string;
+}
+
+/** What the gateway needs of a plugin server, whoever started it. */
+export interface PluginServerHandle {
+  socket: string;
+  readonly pid: number | undefined;
+  ready(): Promise<void>;
+  close(): Promise<void>;
+}
+
 /** Kong restarts a dead plugin server at most once a second (measured on Kong 3.9.3). */
 const RESTART_MS = 1000;
 const START_MS = 10_000;
@@ -31,9 +45,13 @@ export interface PluginInfo {
   phases: string[];
 }
 
-/** Kong's query command: what the plugin server prints is JSON and nothing else, and only its first plugin counts. */
-export async function queryPlugin({ command, env }: PluginServerOptions): Promise<PluginInfo> {
-  const [program = '', ...args] = withEnvironment([...command, '--dump-all-plugins'], env);
+/** Kong's query command: what it prints is JSON and nothing else, and only the first plugin of it counts. */
+export async function queryPlugin(options: PluginServerOptions | SharedPluginServer): Promise<PluginInfo> {
+  const command =
+    'folder' in options
+      ? ['cat', join(options.folder, 'plugin.json')]
+      : withEnvironment([...options.command, '--dump-all-plugins'], options.env);
+  const [program = '', ...args] = command;
   const { stdout } = await promisify(execFile)(program, args);
   const first = dump.safeParse(parseJson(stdout)).data?.[0];
   if (first === undefined)
@@ -41,8 +59,14 @@ export async function queryPlugin({ command, env }: PluginServerOptions): Promis
   return { name: first.Name, priority: first.Priority, phases: first.Phases };
 }
 
+/** Its socket, and nothing of its life. */
+export function joinPluginServer({ folder }: SharedPluginServer): PluginServerHandle {
+  const socket = join(folder, SOCKET_NAME);
+  return { socket, pid: undefined, ready: () => untilAccepted(socket), close: async () => {} };
+}
+
 /** The plugin server's process: started in a folder of its own, restarted when it dies, stopped by `close`. */
-export class PluginServer {
+export class PluginServer implements PluginServerHandle {
   readonly folder = mkdtempSync(join(tmpdir(), 'kong-'));
   readonly socket = join(this.folder, SOCKET_NAME);
   readonly #argv: string[];
@@ -64,13 +88,8 @@ export class PluginServer {
   }
 
   /** Resolves when the socket accepts connections. Rejects after 10 s. */
-  async ready(): Promise<void> {
-    const deadline = Date.now() + START_MS;
-    while (!(await accepts(this.socket))) {
-      if (Date.now() > deadline)
-        throw new Error(`the plugin server does not listen on ${this.socket}: see its log`);
-      await sleep(20);
-    }
+  ready(): Promise<void> {
+    return untilAccepted(this.socket);
   }
 
   async close(): Promise<void> {
@@ -109,6 +128,14 @@ export class PluginServer {
 /** env(1) sets variables and becomes the program, as the shell does for Kong's start command. */
 function withEnvironment(argv: string[], env: Record<string, string> = {}): string[] {
   return ['env', ...Object.entries(env).map(([name, value]) => `${name}=${value}`), ...argv];
+}
+
+async function untilAccepted(socket: string): Promise<void> {
+  const deadline = Date.now() + START_MS;
+  while (!(await accepts(socket))) {
+    if (Date.now() > deadline) throw new Error(`the plugin server does not listen on ${socket}: see its log`);
+    await sleep(20);
+  }
 }
 
 function accepts(path: string): Promise<boolean> {

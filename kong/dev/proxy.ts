@@ -1,5 +1,6 @@
 import { lookup } from 'node:dns/promises';
 import { Agent, type ClientRequest, type IncomingMessage, request } from 'node:http';
+import { request as requestSecurely, Agent as SecureAgent } from 'node:https';
 import { isIP } from 'node:net';
 import type { Exchange, Try } from './exchange.ts';
 import { HeaderList } from './headers.ts';
@@ -28,6 +29,7 @@ type Attempt = { response: IncomingMessage } | { connected: boolean; status: num
 /** nginx' upstream module with Kong's balancer. */
 export class UpstreamProxy {
   readonly #agent: Agent;
+  readonly #secureAgent: SecureAgent;
   readonly #lua: Lua<Exchange>;
   readonly #log: Log;
   /** Names that were resolved before: all that a retry can use, since nginx' balancer phase cannot ask DNS. */
@@ -36,7 +38,10 @@ export class UpstreamProxy {
   constructor(lua: Lua<Exchange>, log: Log, idleMs = UPSTREAM_IDLE_MS) {
     this.#lua = lua;
     this.#log = log;
-    this.#agent = new Agent({ keepAlive: true, timeout: idleMs, maxFreeSockets: 512 });
+    const pool = { keepAlive: true, timeout: idleMs, maxFreeSockets: 512 };
+    this.#agent = new Agent(pool);
+    // As Kong does without tls_verify: it shows its own certificate, and takes any.
+    this.#secureAgent = new SecureAgent({ ...pool, rejectUnauthorized: false });
   }
 
   /**
@@ -73,6 +78,7 @@ export class UpstreamProxy {
 
   close(): void {
     this.#agent.destroy();
+    this.#secureAgent.destroy();
   }
 
   async #resolve(host: string, first: boolean): Promise<string> {
@@ -111,13 +117,16 @@ export class UpstreamProxy {
     return new Promise(resolve => {
       let connected = false;
       let timedOut = false;
-      const upstream = request({
+      const { protocol, certificate } = exchange.service;
+      const isSecure = protocol === 'https';
+      const upstream = (isSecure ? requestSecurely : request)({
+        ...certificate,
         host: ip,
         port,
         method: exchange.method,
         path: exchange.upstreamUri,
         headers: upstreamHeaders(exchange, host),
-        agent: this.#agent,
+        agent: isSecure ? this.#secureAgent : this.#agent,
         setHost: false,
       });
       const expire = (what: string): void => {
@@ -132,7 +141,7 @@ export class UpstreamProxy {
         sendBody(exchange, upstream);
       };
       upstream.once('socket', socket =>
-        socket.connecting ? socket.once('connect', onConnect) : onConnect(),
+        socket.connecting ? socket.once(isSecure ? 'secureConnect' : 'connect', onConnect) : onConnect(),
       );
       const abort = (): void => {
         if (!exchange.reply.writableFinished) upstream.destroy(new Error('the client went away'));

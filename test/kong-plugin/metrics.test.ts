@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { createBalancer } from '../../kong-plugin/balancer/balancer.ts';
@@ -13,6 +14,7 @@ import { createGatewayMetrics, type GatewaySources } from '../../kong-plugin/met
 import { createPolicy } from '../../kong-plugin/policy.ts';
 import type { Instance } from '../../mesh/consul.ts';
 import { readSamples, seriesCount, valuesOf } from '../observability/metrics-text.ts';
+import { freePort } from '../real-program.ts';
 import { until } from '../until.ts';
 
 const OUTCOME: Outcome = {
@@ -176,7 +178,7 @@ test('/metrics is served on loopback, also when the port becomes free later', as
   await once(occupant.listen(0, '127.0.0.1'), 'listening');
   const { port } = occupant.address() as { port: number };
   const complaints = t.mock.method(process.stderr, 'write', () => true);
-  const metrics = createGatewayMetrics(port);
+  const metrics = createGatewayMetrics({ host: '127.0.0.1', port });
   t.after(() => metrics.close());
   await until(async () => complaints.mock.callCount() > 0);
   assert.match(String(complaints.mock.calls[0]?.arguments[0]), /EADDRINUSE.*MESH_GATEWAY_METRICS_PORT/);
@@ -198,6 +200,32 @@ test('/metrics is served on loopback, also when the port becomes free later', as
     'process_start_time_seconds',
   ])
     assert.equal(valuesOf(text, `mcp_mesh_${name}`).length, 1, name);
+});
+
+test('at an address that others reach there are metrics, and no decisions', async t => {
+  const address = Object.values(networkInterfaces())
+    .flatMap(entries => entries ?? [])
+    .find(({ family, internal }) => family === 'IPv4' && !internal)?.address;
+  if (address === undefined) return t.skip('this machine has no address but loopback');
+  const port = await freePort();
+  const metrics = createGatewayMetrics({ host: '0.0.0.0', port }, undefined, () => ({ secret: true }));
+  t.after(() => metrics.close());
+  // The name is what a client writes; the address it comes from is not.
+  const status = async (host: string, path: string) => {
+    const call = request({ host, port, path, headers: { host: '127.0.0.1' } }).end();
+    const [response] = (await once(call, 'response')) as [IncomingMessage];
+    response.resume();
+    return response.statusCode;
+  };
+  await until('the port', () =>
+    status('127.0.0.1', '/metrics').then(
+      () => true,
+      () => false,
+    ),
+  );
+  const asked = ['/metrics', '/decisions/12345678'];
+  assert.deepEqual(await Promise.all(asked.map(path => status('127.0.0.1', path))), [200, 200]);
+  assert.deepEqual(await Promise.all(asked.map(path => status(address, path))), [200, 404]);
 });
 
 function setUp({ policyPath }: { policyPath?: string } = {}) {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { after, test } from 'node:test';
 import { startGateway } from '../../kong/dev/gateway.ts';
@@ -82,6 +82,35 @@ test('what the stand-in cannot do in kong.yml is refused at the start', async t 
     '_format_version: "3.0"\nservices: [{ name: x, host: y, routes: [], plugins: [{ name: acl }] }]',
   );
   await assert.rejects(start, /plugin acl/);
+});
+
+test('plugins that Kong runs and the stand-in does without are told, once; those that are off are not', async t => {
+  const configPath = await writeKongYml(fn => t.after(fn), { access: 'kong.response.exit(200, "lua")' });
+  const config = JSON.parse(readFileSync(configPath, 'utf8'));
+  config.services[0].plugins.push({ name: 'cors' }, { name: 'acl', enabled: false });
+  config.plugins = [{ name: 'cors' }, { name: 'prometheus' }, { name: 'opentelemetry', enabled: false }];
+  writeFileSync(configPath, JSON.stringify(config));
+  const { gateway, lines } = await startTestGateway(fn => t.after(fn), { configPath });
+  const told = lines.filter(line => line.startsWith('notice the stand-in does without'));
+  assert.deepEqual(told, ["notice the stand-in does without these plugins of Kong's own: cors, prometheus"]);
+  assert.equal((await send(gateway)).text, 'lua');
+});
+
+test('a plugin for all services runs, unless the service has its own', async t => {
+  const configPath = await writeKongYml(fn => t.after(fn), { access: 'kong.response.exit(200, "own")' });
+  const config = JSON.parse(readFileSync(configPath, 'utf8'));
+  const lua = (text: string) => ({ access: [`kong.response.exit(200, "${text}")`] });
+  config.plugins = [{ name: 'pre-function', config: lua('all') }];
+  config.services.push({
+    ...config.services[0],
+    name: 'other',
+    plugins: [],
+    routes: [{ ...config.services[0].routes[0], name: 'other', paths: ['/other'] }],
+  });
+  writeFileSync(configPath, JSON.stringify(config));
+  const { gateway } = await startTestGateway(fn => t.after(fn), { configPath });
+  assert.equal((await send(gateway)).text, 'own');
+  assert.equal((await send(gateway, { path: '/other' })).text, 'all');
 });
 
 test('a chunk that returns a function is called from then on', async t => {

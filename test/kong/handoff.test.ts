@@ -20,6 +20,7 @@ const { gateway, lines, record } = await startTestGateway(after);
 
 const LUA = readFileSync(new URL('../../kong/handoff.lua', import.meta.url), 'utf8');
 const KONG_CONF = readFileSync(new URL('../../kong/kong.conf', import.meta.url), 'utf8');
+const DOCKERFILE = readFileSync(new URL('../../kong/Dockerfile', import.meta.url), 'utf8');
 const KONG_YML = readFileSync(new URL('../../kong/kong.yml', import.meta.url), 'utf8');
 
 test('kong.yml holds handoff.lua as it is, and the Lua is under 80 lines', () => {
@@ -28,22 +29,32 @@ test('kong.yml holds handoff.lua as it is, and the Lua is under 80 lines', () =>
   assert.ok(LUA.trimEnd().split('\n').length < 80);
 });
 
-test('kong.conf: the plugin server listens where Kong looks, and answers the query without the socket', () => {
+test('kong.conf: Kong looks where plugin-server.sh leaves the socket and plugin.json, and starts nothing', () => {
   const lines = KONG_CONF.split('\n').filter(line => line !== '' && !line.startsWith('#'));
   const settings = new Map(lines.map(line => line.split(/ = (.*)/, 2) as [string, string]));
-  const [, prefix, name] =
-    /--kong-prefix (\S+) --sock-name (\S+)/.exec(settings.get('pluginserver_mesh_start_cmd') ?? '') ?? [];
-  assert.equal(settings.get('pluginserver_mesh_socket'), `${prefix}/${name}`);
-  // The query needs none of the settings that the server is started with.
-  const start = settings.get('pluginserver_mesh_start_cmd')?.replace(/^\/usr\/bin\/env (\S+=\S+ )+/, '');
-  const [command] = start?.split(' --kong-prefix') ?? [];
-  assert.equal(settings.get('pluginserver_mesh_query_cmd'), `${command} --dump-all-plugins`);
+  const [, folder] = /ENTRYPOINT .*plugin-server\.sh"\]\nCMD \["(.+)"\]/.exec(DOCKERFILE) ?? [];
+  assert.equal(settings.get('pluginserver_mesh_socket'), `${folder}/mesh.sock`);
+  assert.equal(settings.get('pluginserver_mesh_query_cmd'), `cat ${folder}/plugin.json`);
+  assert.equal(settings.has('pluginserver_mesh_start_cmd'), false);
   assert.deepEqual(
     ['database', 'plugins', 'pluginserver_names', 'proxy_listen', 'upstream_keepalive_idle_timeout'].map(
       key => settings.get(key),
     ),
     ['off', 'bundled,mcp-mesh', 'mesh', '0.0.0.0:10010', '15'],
   );
+});
+
+test('the image with both: the plugin server listens where Kong looks, and answers the query without the socket', () => {
+  const setting = (name: string) =>
+    new RegExp(`KONG_PLUGINSERVER_MESH_${name}="?([^"\\n\\\\]+)`).exec(DOCKERFILE)?.[1]?.trim();
+  const [, prefix, name] = /--kong-prefix (\S+) --sock-name (\S+)/.exec(setting('START_CMD') ?? '') ?? [];
+  assert.equal(setting('SOCKET'), `${prefix}/${name}`);
+  // The query needs none of the settings that the server is started with.
+  const [command] =
+    setting('START_CMD')
+      ?.replace(/--env-file\S+ /, '')
+      .split(' --kong-prefix') ?? [];
+  assert.equal(setting('QUERY_CMD'), `${command} --dump-all-plugins`);
 });
 
 test('forged x-mesh headers reach neither plugin nor worker', async t => {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { deriveServiceKey } from '../../mesh/keys.ts';
-import { gatewaySettings, startSettings, workerSettings } from '../../mesh/settings.ts';
+import { gatewaySettings, registryEnvironment, startSettings, workerSettings } from '../../mesh/settings.ts';
 
 describe('Consul’s address is read as its own programs read it', () => {
   const cases = [
@@ -35,6 +35,27 @@ test('a secret may come by file', t => {
   );
 });
 
+test('so may a variable of the registry, which is read when it is asked for', t => {
+  const folder = mkdtempSync(join(tmpdir(), 'mesh-secret-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, 'token'), 'from a file\n');
+  const env = registryEnvironment({
+    TOKEN_FILE: join(folder, 'token'),
+    PLAIN: 'plain',
+    PLAIN_FILE: join(folder, 'token'),
+    SSL_CERT_FILE: '/nowhere',
+  });
+  assert.deepEqual([env.TOKEN, env.PLAIN, env.OTHER], ['from a file', 'plain', undefined]);
+  assert.throws(() => env.SSL_CERT, /SSL_CERT_FILE: cannot read \/nowhere/);
+});
+
+test('a worker’s image has one command line: the environment says which service, and where', () => {
+  const { service, port } = workerSettings({ WORKER_SERVICE: 'everything', WORKER_PORT: '11100' });
+  assert.deepEqual([service, port], ['everything', 11100]);
+  assert.deepEqual([workerSettings({}).service, workerSettings({}).port], [undefined, undefined]);
+  assert.throws(() => workerSettings({ WORKER_PORT: '99999' }), /WORKER_PORT: 99999 is not a port/);
+});
+
 describe('a value that makes no sense is refused by name', () => {
   const cases: {
     read: (env: Record<string, string>) => unknown;
@@ -49,6 +70,11 @@ describe('a value that makes no sense is refused by name', () => {
       want: /MESH_ALLOW_UNAUTHENTICATED: "maybe"/,
     },
     { read: workerSettings, env: { CONSUL_HTTP_ADDR: 'http://' }, want: /CONSUL_HTTP_ADDR/ },
+    {
+      read: gatewaySettings,
+      env: { MESH_TLS_CERT: 'x', MESH_TLS_KEY: 'y' },
+      want: /give all three, or none/,
+    },
     {
       read: workerSettings,
       env: { MESH_SERVICE_KEYS: 'abc' },
