@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Service } from '../../mesh/registry.ts';
@@ -38,6 +39,11 @@ interface Handlers {
 const LINE_BYTES = 256 * 1024;
 const ANSWER_TIMEOUT_MS = 2000;
 const PIPE_GRACE_MS = 200;
+/** Of a bundle: compiled code lies beside it, where nobody can put another who could not change the bundle itself. */
+function compileCacheOf(program: string): { NODE_COMPILE_CACHE?: string } {
+  return program.endsWith('.mjs') ? { NODE_COMPILE_CACHE: join(dirname(program), 'compiled') } : {};
+}
+
 const ERROR_LINE = /^\w*Error\b/;
 
 type Question = Extract<Order, { id: number }>;
@@ -68,7 +74,7 @@ export class WorkerProcess {
     this.#handlers = handlers;
     this.#process = spawn(process.execPath, [...NODE_FLAGS, program, service.name, '--supervised'], {
       detached: true,
-      env,
+      env: { ...compileCacheOf(program), ...env },
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     });
     this.ended = this.#watch();
