@@ -26,10 +26,14 @@ export function editFile(path: string, edit: (text: string) => string, command =
   const lock = `${target}.lock`;
   const descriptor = openLock(lock, command);
   try {
-    const text = edit(readFileSync(target, 'utf8'));
+    const before = readFileSync(target, 'utf8');
+    const text = edit(before);
     fchmodSync(descriptor, statSync(target).mode & 0o7777);
     writeFileSync(descriptor, text);
     fsyncSync(descriptor);
+    // Programs that know nothing of the lock rewrite their own files.
+    if (readFileSync(target, 'utf8') !== before)
+      throw new Error(`${path} has been changed in the meantime; run it again`);
     renameSync(lock, target);
   } catch (error) {
     rmSync(lock, { force: true });

@@ -45,6 +45,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "show the last lines of a service's MCP servers",
     load: async () => (await import('./logs.ts')).logsCommand,
   },
+  'log-level': {
+    summary: 'have workers log more or less, while they run',
+    load: async () => (await import('./log-level.ts')).logLevelCommand,
+  },
   doctor: {
     summary: 'find the first broken link of each service, and how to mend it',
     load: async () => (await import('./doctor.ts')).doctorCommand,
@@ -64,6 +68,18 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   export: {
     summary: "print an MCP client's configuration for the mesh",
     load: async () => (await import('./export.ts')).exportCommand,
+  },
+  render: {
+    summary: 'print what runs the services in containers (Compose, Nomad, Kubernetes)',
+    load: async () => (await import('./render.ts')).renderCommand,
+  },
+  connect: {
+    summary: 'be a service of the mesh for a client that speaks stdio',
+    load: async () => (await import('./connect.ts')).connectCommand,
+  },
+  migrate: {
+    summary: 'prove that a service answers as the old server does, and move a client to it',
+    load: async () => (await import('./migrate.ts')).migrateCommand,
   },
   why: {
     summary: 'tell what became of one call',

@@ -22,3 +22,13 @@ export function readSeconds(option: string, most: number): (text: string) => num
     return seconds;
   };
 }
+
+/** A share from 0 to 100. */
+export function readPercent(option: string): (text: string) => number {
+  return text => {
+    const percent = Number(text);
+    if (text.trim() === '' || !(percent >= 0 && percent <= 100))
+      throw new UsageError(`${option}: "${plain(text)}" is no share from 0 to 100`);
+    return percent;
+  };
+}

@@ -11,6 +11,7 @@ import type { Principal } from './api-keys.ts';
 import type { Authenticator } from './authenticate.ts';
 import { type Authorized, authorize, visibleTo } from './authorize.ts';
 import { type ChoiceMade, type ChooseParts, chooseInstances, isListening } from './choose.ts';
+import { chooseOldTarget, isMigrating, routeToOld, type SideParts } from './choose-side.ts';
 import { type DecisionNotes, type Decisions, weigh } from './decisions.ts';
 import type { Discovery, KnownService } from './discovery.ts';
 import type { AnswerDecision, Decision, MeshRequest, RouteDecision } from './handoff.ts';
@@ -22,7 +23,7 @@ import { isMcpEndpoint, parseRoute, type Route, unknownService, type WorkerRoute
 import { describeStatus, listServices } from './status.ts';
 import { callersTrace, type GatewayTracing } from './tracing.ts';
 
-export interface AccessParts extends ChooseParts {
+export interface AccessParts extends ChooseParts, SideParts {
   metrics: Pick<GatewayMetrics, 'denied'>;
   discovery: Discovery;
   refuseHost: HostGuard;
@@ -121,10 +122,11 @@ async function routeCall(
   visit: Visit,
   route: WorkerRoute,
   service: KnownService,
-  { principal, permissions, claims }: Authorized,
+  authorized: Authorized,
   parts: AccessParts,
 ): Promise<RouteDecision> {
   const { request, callId } = visit;
+  const { principal, permissions, claims } = authorized;
   // The caller may choose the call id, and send a hundred calls under one.
   const lease = randomUUID();
   const readMs = longestCall(service) + READ_MARGIN_MS;
@@ -139,6 +141,19 @@ async function routeCall(
   });
   try {
     const key = principal === 'anonymous' ? request.clientIp : principal;
+    if (isMigrating(service)) {
+      const old = await chooseOldTarget(service, { request, route, authorized, key }, parts);
+      if (old) {
+        const timeouts = timeoutsOf(readMs);
+        return routeToOld(old, service, {
+          callId,
+          lease,
+          timeouts,
+          entered,
+          failure: failureOf(callId, true),
+        });
+      }
+    }
     const onChoice = (choice: ChoiceMade) => {
       if (parts.decisions) visit.choice = weigh(choice, parts, Date.now());
     };
@@ -152,7 +167,7 @@ async function routeCall(
       path: route.path,
       headers: { [HEADERS.callId]: callId, ...identity, ...traced?.headers },
       answer_headers: entered.headers,
-      timeouts: [CONNECT_TIMEOUT_MS, WRITE_TIMEOUT_MS, readMs],
+      timeouts: timeoutsOf(readMs),
       record: {
         call_id: callId,
         lease,
@@ -172,6 +187,10 @@ async function routeCall(
 /** The service that was asked for, whether or not there is one; undefined where that is not yet, or never, known. */
 function serviceOf(route: Route | undefined): string | undefined {
   return route && 'service' in route ? route.service : undefined;
+}
+
+function timeoutsOf(readMs: number): RouteDecision['timeouts'] {
+  return [CONNECT_TIMEOUT_MS, WRITE_TIMEOUT_MS, readMs];
 }
 
 function withoutPlaces({ inFlight: _inFlight, ...limits }: Limits): Limits {

@@ -32,6 +32,8 @@ export interface AnswerDecision {
 /** Kong sends the request to the first target, and to the next only when the connection failed. */
 export interface RouteDecision {
   targets: [host: string, port: number][];
+  /** Host header; default: that of the target. */
+  host?: string;
   path: string;
   headers: Record<string, string>;
   /** For the client, beside those of the worker's answer. */

@@ -1,22 +1,41 @@
 import { MCP_PATH } from '../mesh/names.ts';
+import { shortReason } from '../mesh/short-reason.ts';
 import type { Load } from './balancer/load.ts';
 import type { ChooseParts } from './choose.ts';
+import { isMigrating, type SideParts } from './choose-side.ts';
 import type { KnownService } from './discovery.ts';
 
 /** Body of `GET /api/v1/mcp/<name>/status`; `load` is null while the gateway knows nothing of it. */
-export function describeStatus(service: KnownService, { balancer, ejection }: ChooseParts): object {
+export function describeStatus(
+  service: KnownService,
+  { balancer, ejection, oldDeployments }: ChooseParts & SideParts,
+): object {
   return {
     ...summarize(service),
+    ...describeTraffic(service, oldDeployments),
     details: service.instances.map(({ id, address, port, status, reason, meta }) => ({
       id,
       address: `${address.includes(':') ? `[${address}]` : address}:${port}`,
       state: status,
-      ...(reason === '' ? {} : { reason }),
+      ...(reason === '' ? {} : { reason: shortReason(reason) }),
       load: describeLoad(balancer.load(id)),
       ...describeBreaker(ejection.state(id)),
       version: meta.version ?? null,
       era: meta.era ?? null,
     })),
+  };
+}
+
+/** The share of new sessions that go to the mesh, and whether the others have anywhere to go. */
+function describeTraffic(service: KnownService, oldDeployments: SideParts['oldDeployments']): object {
+  const { traffic_percent, legacy_url } = service.definition;
+  const share = typeof traffic_percent === 'number' ? { traffic_percent } : {};
+  if (!isMigrating(service)) return share;
+  const found = oldDeployments?.peek(String(legacy_url));
+  const fault = found && 'fault' in found ? { fault: found.fault } : {};
+  return {
+    ...share,
+    legacy: { reachable: found === undefined ? null : found.target !== undefined, ...fault },
   };
 }
 

@@ -17,6 +17,8 @@ export const HEADERS = {
   capability: 'x-mcp-capability',
   session: 'mcp-session-id',
   protocolVersion: 'mcp-protocol-version',
+  /** `mesh`: a new session that must not go to a service's old deployment. */
+  side: 'x-mcp-side',
   /** Gateway → worker: the signed identity of the caller. */
   identity: 'x-mesh-identity',
 } as const;

@@ -97,7 +97,9 @@ const tunable = {
     .min(0)
     .max(100)
     .default(100)
-    .describe('Share for the mesh while legacy_url is set (later).'),
+    .describe(
+      'How many of 100 new sessions go to the mesh, while there is an old way (legacy_url, mesh connect).',
+    ),
 };
 
 export const serviceSchema = z.strictObject({
@@ -123,7 +125,13 @@ export const serviceSchema = z.strictObject({
     .describe('First and last port of the workers; default: any free port.'),
   tool_timeouts: z.record(z.string(), milliseconds).default({}).describe('Longest time by tool, in ms.'),
   costs: z.record(z.string(), positive).default({}).describe('Weight of a call in quotas, by tool (later).'),
-  legacy_url: z.url().nullable().default(null).describe('HTTP MCP endpoint of the old deployment (later).'),
+  legacy_url: z
+    .url({ protocol: /^https?$/, error: 'must be an http(s) URL' })
+    .nullable()
+    .default(null)
+    .describe(
+      'MCP endpoint of the old deployment, http only: it gets the sessions that do not go to the mesh.',
+    ),
   ...tunable,
 });
 

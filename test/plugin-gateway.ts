@@ -37,9 +37,9 @@ export function startPluginGateway(
 }
 
 /** Writes an access policy by which anybody may call everything; returns its path. */
-export function writeOpenPolicy(folder: string): string {
+export function writeOpenPolicy(folder: string, allowedNetworks: readonly string[] = []): string {
   const path = join(folder, 'access.yaml');
   // JSON is YAML.
-  writeFileSync(path, JSON.stringify(EVERYBODY));
+  writeFileSync(path, JSON.stringify({ ...EVERYBODY, allowed_networks: allowedNetworks }));
   return path;
 }

@@ -2,6 +2,8 @@
 export interface StreamEvent {
   event: string;
   data: string;
+  /** The stream's last `id` so far. */
+  id?: string;
 }
 
 const LINE_END = /\r\n|\n|\r/;
@@ -17,6 +19,7 @@ export async function* readEvents(
   const decoder = new TextDecoder();
   let rest = '';
   let event = '';
+  let id: string | undefined;
   let data: string[] = [];
   let length = 0;
   for await (const chunk of body) {
@@ -28,14 +31,20 @@ export async function* readEvents(
     for (const line of lines) {
       length += line.length;
       if (line === '') {
-        if (data.length > 0) yield { event: event || 'message', data: data.join('\n') };
+        if (data.length > 0)
+          yield {
+            event: event || 'message',
+            data: data.join('\n'),
+            ...(id === undefined ? {} : { id }),
+          };
         event = '';
         data = [];
         length = 0;
       }
-      const [, field, value = ''] = /^(event|data)(?:: ?(.*))?$/s.exec(line) ?? [];
+      const [, field, value = ''] = /^(event|data|id)(?:: ?(.*))?$/s.exec(line) ?? [];
       if (field === 'event') event = value;
       if (field === 'data') data.push(value);
+      if (field === 'id') id = value;
     }
     if (length + rest.length > maxLength) throw new Error(`an event is longer than ${maxLength} characters`);
   }

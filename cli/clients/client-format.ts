@@ -28,6 +28,8 @@ export interface ClientFormat {
   read(file: JsonFile): ClientServers;
   /** What `${body}` is to this client; undefined: plain text. */
   variable(body: string): Variable | undefined;
+  /** Keys that lead from the file's root to a server's entry. */
+  pathOf(at: ServerPlace): string[];
   /** Sets a server's entry and leaves every other byte. @throws Error with the place when the file is broken */
   setServer(text: string, at: ServerPlace, entry: JsonObject): TextEdit;
   /** Takes a server's entry out and leaves every other byte. @throws Error with the place when the file is broken */

@@ -10,6 +10,7 @@ export const codex: ClientFormat = {
   detect: () => false,
   read: notRead,
   variable: () => undefined,
+  pathOf: notRead,
   setServer: notRead,
   removeServer: notRead,
   meshEntry({ url, bridge, key }) {

@@ -21,13 +21,17 @@ const FORMATS: Readonly<Record<ClientId, ClientFormat>> = {
   cline,
 };
 
+export function formatOf(id: ClientId): ClientFormat {
+  return FORMATS[id];
+}
+
 /** `--client <name>`. */
 export function clientOption(about: string): Option {
   return new Option('--client <name>', about).choices([...CLIENT_IDS]).argParser(readClient);
 }
 
 /** @throws UsageError with the nearest name when there is no such client */
-function readClient(name: string): ClientFormat {
+export function readClient(name: string): ClientFormat {
   const id = CLIENT_IDS.find(known => known === name);
   if (id) return FORMATS[id];
   const hint = suggestion(name, CLIENT_IDS);

@@ -53,6 +53,7 @@ export function createJsonClient(options: JsonClientOptions): ClientFormat {
       const read: ReadServers = (holder, within) => readAll(file, holder, within, rules);
       return readFile(file, options, read);
     },
+    pathOf,
     setServer: (text, at, entry) => setMember(text, pathOf(at), entry),
     removeServer: (text, at) => removeMember(text, pathOf(at)),
     print(entries, withKey) {

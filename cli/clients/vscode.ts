@@ -10,7 +10,13 @@ import {
 } from './json-client.ts';
 import { type JsonFile, memberOf, membersOf } from './json-file.ts';
 
-const KEY_INPUT = 'mesh-api-key';
+/** What VS Code asks its user for, once. */
+export const KEY_INPUT = {
+  type: 'promptString',
+  id: 'mesh-api-key',
+  description: 'API key of the mesh',
+  password: true,
+} as const;
 
 /** VS Code: `servers`, and `inputs` that it asks the user for (`${input:id}`). */
 export const vscode = createJsonClient({
@@ -26,13 +32,12 @@ export const vscode = createJsonClient({
   foreign: file => memberOf(file.root, 'mcp') !== undefined,
   more: (file, read) => read(memberOf(memberOf(file.root, 'mcp')?.value, 'servers'), ['mcp']),
   meshEntry({ url, bridge, key }) {
-    const reference = `\${input:${KEY_INPUT}}`;
+    const reference = `\${input:${KEY_INPUT.id}}`;
     if (bridge) return { type: 'stdio', ...bridgeEntry(bridge, key ? reference : undefined) };
     return { type: 'http', url, ...keyHeader(key, reference) };
   },
   printBeside(key): Record<string, unknown> {
-    const input = { type: 'promptString', id: KEY_INPUT, description: 'API key of the mesh', password: true };
-    return key ? { inputs: [input] } : {};
+    return key ? { inputs: [KEY_INPUT] } : {};
   },
 });
 

@@ -115,8 +115,8 @@ describe('events of a stream', () => {
     ': hello\r\nevent: progress\r\ndata: {"a":\r\ndata: "ü"}\r\n\r\nid: 5\ndata:x\n\n\revent: end\rdata\r\r';
   const WANTED = [
     { event: 'progress', data: '{"a":\n"ü"}' },
-    { event: 'message', data: 'x' },
-    { event: 'end', data: '' },
+    { event: 'message', data: 'x', id: '5' },
+    { event: 'end', data: '', id: '5' },
   ];
 
   test('are the same wherever the bytes are cut', async () => {

@@ -37,6 +37,8 @@ export interface FleetOptions {
   workersConsulUrl?: string;
   gatewaysConsulUrl?: string;
   gateways?: number;
+  /** Of the access policy. */
+  allowedNetworks?: readonly string[];
   /** false: gateways believe what Consul says without a proof of the instance. Default: true. */
   prove?: boolean;
   /** How long gateways keep idle connections to workers; workers drain for a little longer. */
@@ -110,7 +112,7 @@ export async function startFleetHarness(after: After, options: FleetOptions): Pr
     { after, folder, count: options.gateways ?? 1, idleMs, print },
     {
       CONSUL_HTTP_ADDR: options.gatewaysConsulUrl ?? consulUrl,
-      MESH_ACCESS_POLICY: writeOpenPolicy(folder),
+      MESH_ACCESS_POLICY: writeOpenPolicy(folder, options.allowedNetworks),
       ...(options.prove === false ? {} : { MESH_ROOT_KEYS: keys.root.toString('base64url') }),
       MESH_IDENTITY_PRIVATE_KEY: keys.private,
     },
