@@ -72,3 +72,13 @@ export function isLogLevel(value: unknown): value is string {
 export function isLogWanted(level: unknown, wanted: string): boolean {
   return LOG_LEVELS.indexOf(String(level)) >= LOG_LEVELS.indexOf(wanted);
 }
+
+/** The parameter that `Mcp-Name` mirrors, by method (2026-07-28 Streamable HTTP). */
+export const MIRRORED: ReadonlyMap<string, string> = new Map([
+  ['tools/call', 'name'],
+  ['prompts/get', 'name'],
+  ['resources/read', 'uri'],
+  ['tasks/get', 'taskId'],
+  ['tasks/update', 'taskId'],
+  ['tasks/cancel', 'taskId'],
+]);

@@ -1,17 +1,8 @@
-import { isModernMetaKey, META, MODERN_VERSION } from '../../mesh/eras.ts';
+import { isModernMetaKey, META, MIRRORED, MODERN_VERSION } from '../../mesh/eras.ts';
 import { isObject, type RpcNotification, type RpcRequest, textAt } from '../../mesh/jsonrpc.ts';
 import { HEADERS } from '../../mesh/names.ts';
 import type { ToolNotes } from './tool-notes.ts';
 
-/** The parameter that `Mcp-Name` mirrors, by method. */
-const NAME_OF = new Map([
-  ['tools/call', 'name'],
-  ['prompts/get', 'name'],
-  ['resources/read', 'uri'],
-  ['tasks/get', 'taskId'],
-  ['tasks/update', 'taskId'],
-  ['tasks/cancel', 'taskId'],
-]);
 /** What a header may hold as it is; all else goes as Base64 between the sentinels. */
 const PLAIN = /^(?!=\?base64\?)[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/;
 
@@ -31,7 +22,7 @@ export function modernHeaders(
     [HEADERS.protocolVersion]: encode(typeof version === 'string' ? version : MODERN_VERSION),
     'mcp-method': encode(method),
   };
-  const key = NAME_OF.get(method);
+  const key = MIRRORED.get(method);
   if (key !== undefined && typeof params[key] === 'string') headers['mcp-name'] = encode(params[key]);
   if (method !== 'tools/call') return headers;
   for (const { name, path } of tools.of(params.name).mirrored) {

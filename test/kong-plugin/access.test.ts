@@ -147,8 +147,7 @@ describe('what cannot be routed is answered', () => {
       path: '/api/v1/mcp/a/execute',
       status: 503,
       code: 'no_healthy_instance',
-      detail:
-        /mcp-a-host-1 is critical: child exits with 127; mcp-a-host-2 is maintenance/,
+      detail: /mcp-a-host-1 is critical: child exits with 127; mcp-a-host-2 is maintenance/,
     },
     {
       desc: 'none is registered',

@@ -1,6 +1,14 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingHttpHeaders } from 'node:http';
-import { isLogLevel, isModernMetaKey, LOG_LEVELS, META, MODERN_VERSION, RPC } from '../../mesh/eras.ts';
+import {
+  isLogLevel,
+  isModernMetaKey,
+  LOG_LEVELS,
+  META,
+  MIRRORED,
+  MODERN_VERSION,
+  RPC,
+} from '../../mesh/eras.ts';
 import { isObject, type JsonObject, type RpcRequest, textAt } from '../../mesh/jsonrpc.ts';
 import { RpcError } from '../../mesh/rpc-error.ts';
 import type { ParamHeader, ToolCatalog } from '../tool-catalog.ts';
@@ -11,15 +19,6 @@ export interface ModernClient {
   logLevel?: string;
 }
 
-/** The parameter that `Mcp-Name` mirrors, by method. */
-const NAME_OF = new Map([
-  ['tools/call', 'name'],
-  ['prompts/get', 'name'],
-  ['resources/read', 'uri'],
-  ['tasks/get', 'taskId'],
-  ['tasks/update', 'taskId'],
-  ['tasks/cancel', 'taskId'],
-]);
 const DECIMAL = /^-?\d+$/;
 const PARAM_PREFIX = 'mcp-param-';
 const SENTINEL = /^=\?base64\?(.*)\?=$/s;
@@ -109,7 +108,7 @@ function mirrors(text: string, json: string): boolean {
 }
 
 function checkName(request: RpcRequest, header: string | string[] | undefined): void {
-  const key = NAME_OF.get(request.method);
+  const key = MIRRORED.get(request.method);
   if (key === undefined) return;
   requireHeader('Mcp-Name', header);
   const text = decode('Mcp-Name', String(header));
