@@ -40,7 +40,12 @@ export function createBreaker({
     errorThresholdPercentage: 101,
     rollingPercentilesEnabled: false,
     enableSnapshots: false,
-    errorFilter: error => !isFailure(error),
+    errorFilter(error) {
+      if (isFailure(error)) return false;
+      // opossum would take it for a success; a probe that tells nothing must not let everybody in.
+      if (circuit.halfOpen) circuit.open();
+      return true;
+    },
   });
   circuit.on('failure', () => {
     failures += 1;
@@ -63,7 +68,8 @@ export function createBreaker({
       failures = 0;
       return value;
     } catch (error) {
-      await circuit.fire(() => Promise.reject(error)).catch(() => {});
+      // One that began before it opened is no probe.
+      if (isClosed()) await circuit.fire(() => Promise.reject(error)).catch(() => {});
       throw error;
     }
   };

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Breaker, createBreaker } from '../../mesh/breaker.ts';
 import { MeshError } from '../../mesh/errors.ts';
+import { until } from '../until.ts';
 
 const fail = (breaker: Breaker, code: 'timeout' | 'forbidden' = 'timeout') =>
   breaker.run(() => Promise.reject(new MeshError(code))).catch((error: MeshError) => error.code);
@@ -43,6 +44,29 @@ test('open, it runs nothing and says when to come back', async t => {
   assert.ok(error instanceof MeshError);
   assert.deepEqual([error.code, error.delivered], ['circuit_open', 'no']);
   assert.ok((error.retryAfterMs ?? 0) > 50_000);
+});
+
+test('a probe that tells nothing of the server leaves it open, and the next one is let through', async t => {
+  const breaker = breakerOf(t, 20);
+  for (let i = 0; i < 3; i += 1) await fail(breaker);
+  const halfOpen = () => breaker.state === 'half-open';
+  await until(halfOpen);
+  assert.equal(await fail(breaker, 'forbidden'), 'forbidden');
+  assert.equal(breaker.state, 'open');
+  await until(halfOpen);
+  assert.equal(await succeed(breaker), 'ok');
+  assert.equal(breaker.state, 'closed');
+});
+
+test('a call from before it opened is no probe', async t => {
+  const breaker = breakerOf(t, 20);
+  const slow = Promise.withResolvers<string>();
+  const straggler = breaker.run(() => slow.promise);
+  for (let i = 0; i < 3; i += 1) await fail(breaker);
+  await until(() => breaker.state === 'half-open');
+  slow.resolve('late');
+  assert.equal(await straggler, 'late');
+  assert.equal(breaker.state, 'half-open');
 });
 
 test('after the recovery time one probe goes through: its success closes, its failure opens again', async t => {
