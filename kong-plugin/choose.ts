@@ -1,7 +1,7 @@
 import type { Instance } from '../mesh/consul.ts';
 import { MeshError } from '../mesh/errors.ts';
+import { withoutLastWords } from '../mesh/last-words.ts';
 import { HEADERS, ownerHash } from '../mesh/names.ts';
-import { shortReason } from '../mesh/short-reason.ts';
 import type { Balancer } from './balancer/balancer.ts';
 import { eligible } from './candidates.ts';
 import type { KnownService } from './discovery.ts';
@@ -83,7 +83,7 @@ function toFront(preferred: Instance | undefined, picked: Instance[]): Instance[
 
 function noHealthyInstance(service: KnownService): MeshError {
   const reasons = service.instances.map(
-    ({ id, status, reason }) => `${id} is ${status}: ${shortReason(reason) || 'no reason given'}`,
+    ({ id, status, reason }) => `${id} is ${status}: ${withoutLastWords(reason) || 'no reason given'}`,
   );
   const detail = reasons.length > 0 ? reasons.join('; ') : `no instance of "${service.name}" is registered`;
   return new MeshError('no_healthy_instance', { detail, delivered: 'no', retryAfterMs: 1000 });

@@ -1,5 +1,5 @@
+import { withoutLastWords } from '../mesh/last-words.ts';
 import { MCP_PATH } from '../mesh/names.ts';
-import { shortReason } from '../mesh/short-reason.ts';
 import type { Load } from './balancer/load.ts';
 import type { ChooseParts } from './choose.ts';
 import { isMigrating, type SideParts } from './choose-side.ts';
@@ -17,7 +17,7 @@ export function describeStatus(
       id,
       address: `${address.includes(':') ? `[${address}]` : address}:${port}`,
       state: status,
-      ...(reason === '' ? {} : { reason: shortReason(reason) }),
+      ...(reason === '' ? {} : { reason: withoutLastWords(reason) }),
       load: describeLoad(balancer.load(id)),
       ...describeBreaker(ejection.state(id)),
       version: meta.version ?? null,

@@ -2,6 +2,7 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { forLineReaders } from '../mesh/json-text.ts';
+import { withLastWords } from '../mesh/last-words.ts';
 import type { Service } from '../mesh/registry.ts';
 import { type ChildCgroup, cgroupBase, createCgroup } from './child/cgroup.ts';
 import { type ChildEnvironment, createEnvironment } from './child/environment.ts';
@@ -17,7 +18,7 @@ export type ExitCause = 'spawn' | 'exit' | 'signal' | 'oom' | 'processes' | 'hun
 
 export interface ChildExit {
   cause: ExitCause;
-  /** In words, with the last line of stderr: "child exits with 127: sh: foo: not found". */
+  /** In words, with the last line of stderr: "child exits with 127; last words: sh: foo: not found". */
   reason: string;
   stderr: string[];
 }
@@ -229,8 +230,7 @@ export class Child {
       return { cause: 'spawn', reason };
     }
     const { cause, reason } = this.#verdict ?? this.#ending(code, signal);
-    const { last } = this.#stderr;
-    return { cause, reason: last === undefined ? reason : `${reason}: ${last}` };
+    return { cause, reason: withLastWords(reason, this.#stderr.last) };
   }
 
   #ending(code: number | null, signal: NodeJS.Signals | null): Verdict {

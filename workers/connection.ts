@@ -7,8 +7,8 @@ import {
   type RpcRequest,
   type RpcResponse,
 } from '../mesh/jsonrpc.ts';
+import { withoutLastWords } from '../mesh/last-words.ts';
 import type { Service } from '../mesh/registry.ts';
-import { shortReason } from '../mesh/short-reason.ts';
 import type { Usage } from './child/usage.ts';
 import { Child, type ChildExit, type ExitCause } from './child.ts';
 import { type HandshakeOptions, modernMeta, type ServerInfo, shakeHands } from './handshake.ts';
@@ -66,7 +66,7 @@ export class Connection {
       },
       onExit(exit) {
         watch.stop();
-        const detail = shortReason(exit.reason);
+        const detail = withoutLastWords(exit.reason);
         multiplexer.fail(new MeshError('child_crashed', { detail, delivered: 'unknown' }));
         onExit(exit);
       },

@@ -1,8 +1,8 @@
 import type { Logger } from 'pino';
 import type { Era } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
+import { withoutLastWords } from '../mesh/last-words.ts';
 import type { Service } from '../mesh/registry.ts';
-import { shortReason } from '../mesh/short-reason.ts';
 import { StderrTail } from './child/stderr-tail.ts';
 import { type ClientProfile, Connection, type ConnectionHandlers } from './connection.ts';
 
@@ -148,8 +148,8 @@ export class ServerPool {
         handlers.current.onRequest?.(request, withdrawn) ??
         Promise.reject(new Error(`${request.method} has no taker`)),
       onExit: exit => {
-        this.#stderr.add(`mcp-mesh: a server is over: ${shortReason(exit.reason)}`);
-        if (!this.#stopped) log.info({ reason: shortReason(exit.reason) }, 'a server of the pool ended');
+        this.#stderr.add(`mcp-mesh: a server is over: ${withoutLastWords(exit.reason)}`);
+        if (!this.#stopped) log.info({ reason: withoutLastWords(exit.reason) }, 'a server of the pool ended');
         this.#drop(connection);
       },
     });

@@ -2,8 +2,8 @@ import type { Logger } from 'pino';
 import type { Era } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
 import type { JsonObject, RpcNotification, RpcRequest, RpcResponse } from '../mesh/jsonrpc.ts';
+import { withoutLastWords } from '../mesh/last-words.ts';
 import type { Service } from '../mesh/registry.ts';
-import { shortReason } from '../mesh/short-reason.ts';
 import { StderrTail } from './child/stderr-tail.ts';
 import { NO_USAGE } from './child/usage.ts';
 import type { ChildExit } from './child.ts';
@@ -182,7 +182,7 @@ export class StdioServer {
   #ready(): Run {
     if (this.#state === 'ready' && this.#current) return this.#current;
     const retryAfterMs = Math.max(RETRY_AFTER_MS, this.#nextStartAt - Date.now());
-    const detail = shortReason(this.#reason);
+    const detail = withoutLastWords(this.#reason);
     throw new MeshError('child_unavailable', { detail, delivered: 'no', retryAfterMs });
   }
 
@@ -228,7 +228,7 @@ export class StdioServer {
     const { generation } = run;
     const { reason, cause, stderr } = exit;
     const { log } = this.#options;
-    this.#stderr.add(`mcp-mesh: run ${generation} is over: ${shortReason(reason)}`);
+    this.#stderr.add(`mcp-mesh: run ${generation} is over: ${withoutLastWords(reason)}`);
     if (this.#state === 'stopped') return;
     if (run === this.#successor) {
       this.#successor = undefined;

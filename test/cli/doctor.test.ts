@@ -109,7 +109,7 @@ describe('mesh doctor', { concurrency: 4 }, () => {
     ]);
     assert.equal(brokenOf(well), 'gateway: http://127.0.0.1:2/api/v1/mcp/s/status: nobody listens there');
     assert.match(well[2]?.verdict.text ?? '', /^started here for a moment: .* \(legacy\)$/);
-    assert.match(brokenOf(dead), /^server: child exits with 3: cannot open the database/);
+    assert.match(brokenOf(dead), /^server: child exits with 3; last words: cannot open the database/);
     assert.match(brokenOf(mute), /^server: no handshake: /);
   });
 

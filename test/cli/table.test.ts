@@ -15,14 +15,14 @@ const COLUMNS: Column<Row>[] = [
 ];
 const ROWS: Row[] = [
   { name: 'one', calls: 7, error: '' },
-  { name: 'another-one', calls: 1234, error: 'child exits with 3: no such file' },
+  { name: 'another-one', calls: 1234, error: 'child exits with 3; last words: no such file' },
 ];
 
 test('columns line up, numbers to the right, without spaces at the end', () => {
   assert.deepEqual(formatTable(ROWS, COLUMNS), [
     'NAME         CALLS  ERROR',
     'one              7',
-    'another-one   1234  child exits with 3: no such file',
+    'another-one   1234  child exits with 3; last words: no such file',
   ]);
 });
 

@@ -51,7 +51,7 @@ describe('servers that do not work are visible with their reason, and harm no ot
       }),
     );
   const cases = [
-    { service: 'dies', reason: /child exits with 3/, forOperators: /: cannot open the database/ },
+    { service: 'dies', reason: /child exits with 3/, forOperators: /last words: cannot open the database/ },
     { service: 'mute', reason: /initialize failed \(no answer within 1500 ms\)/ },
     { service: 'missing', reason: /child cannot be started \(command not found/ },
   ];

@@ -137,7 +137,7 @@ test('a session’s owner goes first, while it passes', async () => {
 
 describe('what cannot be routed is answered', () => {
   const down = gatewayOf(
-    instance(1, 'critical', 'child exits with 127: sh: foo: not found'),
+    instance(1, 'critical', 'child exits with 127; last words: sh: foo: not found'),
     instance(2, 'maintenance'),
   );
   const cases = [

@@ -31,8 +31,8 @@ describe('when a server that ended is started again', () => {
     const waits = Array.from({ length: 10 }, () => restarts.ended('exit', 0));
     assert.deepEqual(waits.slice(-3), [30_000, 30_000, 300_000]);
     assert.equal(
-      restarts.explain('child exits with 3: no database'),
-      'parked after 10 failed starts; child exits with 3: no database; it is tried again every 5 minutes, or at once by a restart',
+      restarts.explain('child exits with 3; last words: no database'),
+      'parked after 10 failed starts; child exits with 3; last words: no database; it is tried again every 5 minutes, or at once by a restart',
     );
     assert.equal(restarts.ended('handshake', 0), 300_000);
     assert.match(restarts.explain(''), /^parked after 11 failed starts/);
@@ -211,7 +211,7 @@ describe('stderr', () => {
       'no newline at the end',
       'mcp-mesh: run 1 is over: child exits with 4',
     ]);
-    assert.equal(server.stats.lastError, 'child exits with 4: no newline at the end');
+    assert.equal(server.stats.lastError, 'child exits with 4; last words: no newline at the end');
     await until('ready');
     await call('say', { text: 'hello again\n' });
     await eventually(() => server.stderrTail().at(-1) === 'hello again');

@@ -115,7 +115,7 @@ describe('bad input is answered with problem details', () => {
     const health = await readAnswer(await fetch(`${worker.url}/health`));
     assert.deepEqual(
       [health.status, health.json.reason],
-      [503, 'child exits with 3: cannot open the database'],
+      [503, 'child exits with 3; last words: cannot open the database'],
     );
   });
 });

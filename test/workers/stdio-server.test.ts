@@ -79,7 +79,7 @@ test('a crash fails what is in flight as possibly delivered, and the server is s
   const waiting = fails(call(server, 'silent'));
   const crashed = fails(call(server, 'crash'));
   const reason = await until('down');
-  assert.equal(reason, 'child exits with 7: about to crash: secret-in-stderr');
+  assert.equal(reason, 'child exits with 7; last words: about to crash: secret-in-stderr');
   for (const error of [await waiting, await crashed]) {
     assert.deepEqual([error.code, error.delivered], ['child_crashed', 'unknown']);
     // stderr is for operators; a caller must not read it.
@@ -98,7 +98,7 @@ describe('a server that cannot start says why and is tried again', () => {
     {
       desc: 'it exits at once',
       service: scriptedService('die'),
-      reason: /^child exits with 3: cannot open the database$/,
+      reason: /^child exits with 3; last words: cannot open the database$/,
     },
     {
       desc: 'it never answers',

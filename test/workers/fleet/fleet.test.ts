@@ -170,7 +170,7 @@ describe('what cannot start', () => {
   test('a server that exits at once: down, with its last words', async t => {
     const mesh = await startTestFleet(t, [scripted('broken', { env: { MODE: 'die' } })]);
     const row = await until('down', () => mesh.rows('broken').find(({ state }) => state === 'down'));
-    assert.match(row.reason, /child exits with 3: cannot open the database/);
+    assert.match(row.reason, /child exits with 3; last words: cannot open the database/);
   });
 
   test('a worker with bad settings is parked after some attempts, with the reason', async t => {
@@ -269,7 +269,7 @@ describe('a reload', () => {
       const found = mesh.fleet.status().services[0]?.rollout;
       return found?.includes('cannot open the database') && found;
     });
-    assert.match(rollout, /^waits for one#0: child exits with 3: cannot open the database/);
+    assert.match(rollout, /^waits for one#0: child exits with 3; last words: cannot open the database/);
     await pause(500);
     const pids = (rows: typeof before) => rows.map(({ pid }) => pid);
     assert.deepEqual(pids(mesh.rows('one')).slice(1), pids(before).slice(1));
