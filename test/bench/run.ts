@@ -1,55 +1,69 @@
-import { spawn } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg } from 'node:os';
+import { readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { parseArgs } from 'node:util';
+import { type Result, toMarkdown } from './harness/number.ts';
+import { conditions, type Run, store } from './harness/results.ts';
 
-/**
- * `npm run bench`: all scripts of this folder, one after the other; what they print goes into RESULTS.md, rows of
- * numbers with a bar into one table. Ends with 1 when a number misses its bar or a script fails.
- */
+const USAGE = `usage: npm run bench -- [--quick] [<script> …]
 
-const FOLDER = import.meta.dirname;
-const RESULTS = join(FOLDER, 'RESULTS.md');
-const HEAD = '| Number | Measured | Bar | |\n|---|---|---|---|\n';
+Runs the scripts of test/bench that are named, or all. BENCHMARKS.md and BENCHMARKS.json then hold their figures instead
+of older ones, also in part; with --quick (short, hardly to be trusted) nothing is kept.
+Ends with 1 when a number misses its bar or a script fails.`;
 
-const scripts = readdirSync(FOLDER)
-  .filter(name => name.endsWith('.ts') && name !== basename(import.meta.filename))
+const scripts = readdirSync(import.meta.dirname)
+  .filter(name => /^[\w-]+\.ts$/.test(name) && name !== basename(import.meta.filename))
+  .map(name => basename(name, '.ts'))
   .toSorted();
-const load = (loadavg()[0] ?? 0).toFixed(1);
-const rows: string[] = [];
-const figures: string[] = [];
-for (const script of scripts) {
-  console.log(`\n${script}`);
-  const { lines, how } = await run(script);
-  const numbers = lines.filter(isRow);
-  rows.push(...numbers);
-  const others = lines.filter(line => !isRow(line)).join('\n');
-  if (others.trim() !== '') figures.push(`\n## ${script}\n\n\`\`\`\n${others}\n\`\`\`\n`);
-  if (how === 0) continue;
-  process.exitCode = 1;
-  if (!numbers.some(row => row.includes('misses')))
-    rows.push(`| ${script} ends with ${how} | – | – | **fails** |`);
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { quick: { type: 'boolean', default: false } },
+});
+const named = positionals.length === 0 ? scripts : positionals;
+const unknown = named.filter(name => !scripts.includes(name));
+if (unknown.length > 0) {
+  console.error(`${USAGE}\n\nunknown: ${unknown.join(', ')}; there are: ${scripts.join(', ')}`);
+  process.exit(2);
 }
-const day = new Date().toISOString().slice(0, 10);
-const processors = `${cpus().length} × ${cpus()[0]?.model ?? 'unknown CPU'}`;
-const conditions = `${day}, Node ${process.version}, ${processors}, load ${load} at the start. By \`npm run bench\`.`;
-writeFileSync(RESULTS, `# Benchmarks\n\n${conditions}\n\n${HEAD}${rows.join('\n')}\n${figures.join('')}`);
-console.log(`\n${RESULTS}`);
-
-function isRow(line: string): boolean {
-  return line.startsWith('| ');
+const runs: Run[] = [];
+for (const name of named) {
+  console.log(`\n# ${name}\n`);
+  runs.push(await run(name));
 }
+if (values.quick) console.log(`\n${JSON.stringify(runs)}`);
+else console.log(`\n${store(runs).join('\n')}`);
 
-/** Runs a script to its end; resolves with the lines that it printed, and its exit code or signal. */
-async function run(script: string): Promise<{ lines: string[]; how: number | string }> {
-  const child = spawn(process.execPath, [join(FOLDER, script)], { stdio: ['ignore', 'pipe', 'inherit'] });
+/** Runs a script to its end. One that fails without a number that says why makes us fail, too. */
+async function run(name: string): Promise<Run> {
+  const before = conditions();
+  const child = fork(join(import.meta.dirname, `${name}.ts`), [], {
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    env: { ...process.env, BENCH_QUICK: String(values.quick) },
+  });
+  const results: Result[] = [];
   const lines: string[] = [];
-  const reader = createInterface(child.stdout).on('line', line => {
+  child.on('message', message => {
+    const result = message as Result;
+    results.push(result);
+    console.log(toMarkdown(result));
+  });
+  const reader = createInterface(child.stdout as Readable).on('line', line => {
     console.log(line);
     lines.push(line);
   });
   const [[code, signal]] = await Promise.all([once(child, 'exit'), once(reader, 'close')]);
-  return { lines, how: signal ?? code };
+  const how = signal ?? code;
+  if (how !== 0) process.exitCode = 1;
+  const missed = results.some(result => result.type === 'number' && !result.number.holds);
+  return {
+    name,
+    conditions: before,
+    numbers: results.filter(result => result.type === 'number').map(({ number }) => number),
+    tables: results.filter(result => result.type === 'table').map(({ table }) => table),
+    lines,
+    ...(how === 0 || missed ? {} : { failure: `ended with ${how}` }),
+  };
 }

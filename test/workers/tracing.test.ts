@@ -207,8 +207,8 @@ test('waiting for a place is a span of its own', async t => {
   assert.ok(Number(parent.attributes['mcp_mesh.queue_ms']) >= 40);
   assert.ok((queue?.endMs ?? 0) - (queue?.startMs ?? 0) >= 40);
   const waited = (await worker.audit()).map(({ queue_ms }) => Number(queue_ms)).sort((a, b) => a - b);
-  assert.equal(waited[0], 0);
-  assert.ok((waited[1] ?? 0) >= 40);
+  assert.ok((waited[0] ?? 0) < 40, `${waited}`);
+  assert.ok((waited[1] ?? 0) >= 40, `${waited}`);
 });
 
 test('a second try is a second execution, with an event that says why', async t => {

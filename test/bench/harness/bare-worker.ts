@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { SCRIPTED } from '../../workers/helpers.ts';
+import { cpuMs } from './processes.ts';
 
 /** A worker process without Consul, with the scripted server, that is called directly; its counting can be switched. */
 export interface BareWorker {
@@ -71,15 +71,6 @@ async function portOf(child: ChildProcess): Promise<number> {
     return JSON.parse(line).port;
   }
   throw new Error(`the worker does not start:\n${printed.join('\n')}`);
-}
-
-/** Of all its threads, to the nanosecond; /proc/<pid>/stat has ticks of 10 ms. */
-function cpuMs(pid: number): number {
-  const threads = readdirSync(`/proc/${pid}/task`);
-  const ns = threads.map(thread =>
-    Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]),
-  );
-  return ns.reduce((sum, one) => sum + one, 0) / 1_000_000;
 }
 
 function execute(agent: Agent, url: string): Promise<void> {

@@ -1,0 +1,126 @@
+import { startGateway } from './harness/gateway.ts';
+import { type Load, medianLoad, runLoad, runQuietLoad } from './harness/load.ts';
+import { format, isQuick, report, reportTable } from './harness/number.ts';
+import { startBareBridge, startDirect, startHttpEcho } from './harness/references.ts';
+import type { Shape, Target } from './harness/target.ts';
+import { bundleWorker, startWorker } from './harness/worker.ts';
+
+/**
+ * What a call through the mesh costs beside one without it: the same stdio server called over its pipes, behind a
+ * bridge that checks nothing, behind our worker, and behind gateway and worker. The gateway is Kong's stand-in, which
+ * is no measure of Kong; the plugin in its server is the real one. Rounds alternate; medians; ratios within the run.
+ */
+
+const ROUNDS = isQuick ? 1 : 3;
+const WINDOW = { warmUpMs: isQuick ? 300 : 700, ms: isQuick ? 700 : 2000, quietMs: isQuick ? 500 : 4000 };
+const TRIES = isQuick ? 1 : 2;
+/** Before the first round: what is hot is compiled. */
+const WARM_UP = { warmUpMs: 0, ms: isQuick ? 500 : 2500 };
+const LONG = 64 * 1024;
+const SIZES = [
+  [100, '100 B'],
+  [LONG, '64 KB'],
+] as const;
+const SHAPES: readonly (Shape & { what: string })[] = SIZES.flatMap(([bytes, size]) =>
+  [1, 8, 64].map(callers => ({ callers, bytes, what: `${callers} in flight, ${size}` })),
+);
+const MANY_SESSIONS = { callers: 64, sessions: 64, bytes: 100, what: '64 in flight, 100 B, 64 sessions' };
+
+const bundle = await bundleWorker();
+const targets = [
+  await startDirect(),
+  await startHttpEcho('fastify'),
+  await startBareBridge('parse'),
+  await startBareBridge('splice'),
+  await startWorker({ program: bundle.program }),
+  await startGateway(bundle.program),
+];
+try {
+  for (const target of targets)
+    for (const bytes of [100, LONG]) await runLoad(target, { callers: 8, bytes }, WARM_UP);
+  const loads = await measureAll();
+  for (const { what } of [...SHAPES, MANY_SESSIONS]) reportTable(tableOf(what, loads));
+  reportBars(loads);
+} finally {
+  for (const target of targets) await target.stop();
+  bundle.remove();
+}
+
+/** Medians by target and shape. */
+type Loads = (target: string, what: string) => Load;
+
+async function measureAll(): Promise<Loads> {
+  const rounds = new Map<string, Load[]>();
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const shape of [...SHAPES, MANY_SESSIONS]) {
+      const shift = round % targets.length;
+      for (const target of [...targets.slice(shift), ...targets.slice(0, shift)]) {
+        if (shape.sessions !== undefined && !hasSessions(target)) continue;
+        const key = `${target.name}, ${shape.what}`;
+        rounds.set(key, [...(rounds.get(key) ?? []), await runQuietLoad(target, shape, WINDOW, TRIES)]);
+      }
+    }
+  }
+  return (target, what) => medianLoad(rounds.get(`${target}, ${what}`) ?? []);
+}
+
+function hasSessions({ name }: Target): boolean {
+  return name === 'worker' || name === 'gateway + worker';
+}
+
+function tableOf(what: string, loads: Loads) {
+  const bare = loads('bare bridge', what.replace(', 64 sessions', ''));
+  const measured = what === MANY_SESSIONS.what ? targets.filter(hasSessions) : targets;
+  return {
+    title: `${what} (median of ${ROUNDS})`,
+    columns: [
+      ...['', 'calls/s', 'p50 ms', 'p99 ms', 'CPU µs a call', '× bare bridge: calls/s', 'p50', 'CPU'],
+      ...['CPU by process', 'others, cores'],
+    ],
+    rows: measured.map(({ name }) => {
+      const load = loads(name, what);
+      const parts = Object.entries(load.cpuUs).map(([process, us]) => `${process} ${format(us)}`);
+      return [
+        ...[name, load.callsPerSecond, load.p50, load.p99, load.ownCpuUs],
+        ...[load.callsPerSecond / bare.callsPerSecond, load.p50 / bare.p50, load.ownCpuUs / bare.ownCpuUs],
+        ...[parts.join(', '), load.others],
+      ];
+    }),
+  };
+}
+
+function reportBars(loads: Loads): void {
+  const [one, , many, , , manyLong] = SHAPES.map(({ what }) => what) as [string, ...string[]];
+  const ratio = (what: string, of: (load: Load) => number, to: string) =>
+    of(loads('worker', what)) / of(loads(to, what));
+  const speed = (load: Load) => load.callsPerSecond;
+  const what = (text: string) => `Worker, ${text}`;
+  report({
+    what: what('64 in flight, 100 B: calls/s / bare bridge'),
+    value: ratio(many ?? '', speed, 'bare bridge'),
+    bar: 0.5,
+    least: true,
+  });
+  report({
+    what: what('1 in flight, 100 B: p50 / bare bridge'),
+    value: ratio(one, load => load.p50, 'bare bridge'),
+    bar: 1.5,
+  });
+  report({
+    what: what('64 in flight, 64 KB: calls/s / bare bridge that splices'),
+    value: ratio(manyLong ?? '', speed, 'bare bridge, splicing'),
+    bar: 0.8,
+    least: true,
+  });
+  report({
+    what: what('64 in flight, 100 B, 64 sessions: calls/s / one session (5 % are noise)'),
+    value: speed(loads('worker', MANY_SESSIONS.what)) / speed(loads('worker', many ?? '')),
+    bar: 0.95,
+    least: true,
+  });
+  report({
+    what: what('64 in flight, 100 B, 64 sessions: CPU for a call / one session'),
+    value: loads('worker', MANY_SESSIONS.what).ownCpuUs / loads('worker', many ?? '').ownCpuUs,
+    bar: 1.1,
+  });
+}
