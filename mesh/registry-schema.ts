@@ -1,10 +1,7 @@
 import { z } from 'zod';
 import { SERVICE_NAME_PATTERN } from './names.ts';
 
-/**
- * Schema of the registry file. Fields marked "(later)" are read and checked, but take effect with the part of the
- * mesh that they belong to.
- */
+/** Schema of the registry file: every field with its meaning, its default and its bounds. */
 
 export const LOAD_BALANCERS = [
   'ROUND_ROBIN',
@@ -22,9 +19,9 @@ const positive = z.int().min(1);
 const milliseconds = z.int().min(1).max(2_147_483_647);
 
 const scaling = z.strictObject({
-  min: z.int().min(0).describe('Fewest instances; 0 starts on the first call (later).'),
-  max: positive.describe('Most instances (later).'),
-  target_in_flight: positive.default(4).describe('Calls in flight per instance to scale for (later).'),
+  min: z.int().min(0).describe('Fewest instances; 0 starts on the first call.'),
+  max: positive.describe('Most instances.'),
+  target_in_flight: positive.default(4).describe('Calls in flight per instance to scale for.'),
 });
 
 const breaker = z.strictObject({
@@ -124,7 +121,7 @@ export const serviceSchema = z.strictObject({
     .optional()
     .describe('First and last port of the workers; default: any free port.'),
   tool_timeouts: z.record(z.string(), milliseconds).default({}).describe('Longest time by tool, in ms.'),
-  costs: z.record(z.string(), positive).default({}).describe('Weight of a call in quotas, by tool (later).'),
+  costs: z.record(z.string(), positive).default({}).describe('Weight of a call in quotas, by tool.'),
   legacy_url: z
     .url({ protocol: /^https?$/, error: 'must be an http(s) URL' })
     .nullable()
