@@ -8,6 +8,9 @@ interface StderrTailOptions {
 const LINES = 100;
 const BYTES = 64 * 1024;
 const LINE_BYTES = 4096;
+/** Node ends what it says of an error that nobody caught with its own version. */
+const NODE_VERSION = /^Node\.js v\d/;
+const ERROR_LINE = /^\w*Error\b/;
 /** C0 and C1 controls and the Unicode ones that turn the direction of text: all that could forge a log or a terminal. */
 const CONTROLS = /[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
 
@@ -32,8 +35,11 @@ export class StderrTail {
     return [...this.#lines];
   }
 
+  /** The line that tells most of an end: the last one, or the error before it where that is only Node's version. */
   get last(): string | undefined {
-    return this.#lines.at(-1);
+    const last = this.#lines.at(-1);
+    if (last === undefined || !NODE_VERSION.test(last)) return last;
+    return this.#lines.findLast(line => ERROR_LINE.test(line)) ?? last;
   }
 
   write(chunk: Buffer): void {

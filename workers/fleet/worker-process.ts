@@ -44,8 +44,6 @@ function compileCacheOf(program: string): { NODE_COMPILE_CACHE?: string } {
   return program.endsWith('.mjs') ? { NODE_COMPILE_CACHE: join(dirname(program), 'compiled') } : {};
 }
 
-const ERROR_LINE = /^\w*Error\b/;
-
 type Question = Extract<Order, { id: number }>;
 type Answer = Extract<Report, { id: number }>;
 type Unnumbered<T> = T extends unknown ? Omit<T, 'id'> : never;
@@ -155,18 +153,13 @@ export class WorkerProcess {
     const { lines } = this.#tail;
     if (signalCode) return { how: `worker was ended by ${signalCode}`, killed: true, clean: false, lines };
     const clean = exitCode === 0;
-    const why = this.#failure ?? (clean ? undefined : this.#lastWords());
+    const why = this.#failure ?? (clean ? undefined : this.#tail.last);
     return {
       how: `worker exits with ${exitCode}${why === undefined ? '' : `: ${why}`}`,
       killed: false,
       clean,
       lines,
     };
-  }
-
-  /** Node ends what it says of an error with its own version. */
-  #lastWords(): string | undefined {
-    return this.#tail.lines.findLast(line => ERROR_LINE.test(line)) ?? this.#tail.last;
   }
 
   #receive(report: Report): void {
