@@ -4,6 +4,7 @@ import { request as requestHttps } from 'node:https';
 import { readBounded } from '../mesh/bounded-body.ts';
 import { isObject, type JsonObject } from '../mesh/jsonrpc.ts';
 import { HEADERS, MCP_PATH } from '../mesh/names.ts';
+import { readJson } from '../mesh/read-json.ts';
 import { clientSettings } from '../mesh/settings.ts';
 import { CommandError } from './command.ts';
 import { readUrl } from './option-values.ts';
@@ -58,7 +59,7 @@ export function connectGateway(url?: string): Gateway {
 async function withServices(gateway: Gateway, error: CommandError): Promise<CommandError> {
   const { message, facts } = error;
   try {
-    const value = parse(await readText(await gateway.send('')));
+    const value = readJson(await readText(await gateway.send('')));
     const rows = isObject(value) && Array.isArray(value.services) ? value.services.filter(isObject) : [];
     const names = rows.map(({ service }) => String(service));
     const hints = [names.length === 0 ? 'you may use none' : `there are: ${names.join(', ')}`];
@@ -94,7 +95,7 @@ export function toCommandError(problem: JsonObject, callId: string): CommandErro
 }
 
 function refusal(status: number, { type, callId }: Reply, text: string, target: string): CommandError {
-  const value = parse(text);
+  const value = readJson(text);
   if (isObject(value) && typeof value.code === 'string') return toCommandError(value, callId);
   const said = /html/.test(type) ? 'a web page' : text.trim().replaceAll(/\s+/g, ' ').slice(0, SHOWN_LENGTH);
   return new CommandError(
@@ -149,12 +150,4 @@ function unreachable(url: URL, callId: string, cause: NodeJS.ErrnoException): Er
     hints: hintsOf(callId),
     cause,
   });
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -141,19 +141,14 @@ async function routeCall(
   });
   try {
     const key = principal === 'anonymous' ? request.clientIp : principal;
-    if (isMigrating(service)) {
-      const old = await chooseOldTarget(service, { request, route, authorized, key }, parts);
-      if (old) {
-        const timeouts = timeoutsOf(readMs);
-        return routeToOld(old, service, {
-          callId,
-          lease,
-          timeouts,
-          entered,
-          failure: failureOf(callId, true),
-        });
-      }
-    }
+    const either: Pick<RouteDecision, 'answer_headers' | 'timeouts' | 'failure'> = {
+      answer_headers: entered.headers,
+      timeouts: [CONNECT_TIMEOUT_MS, WRITE_TIMEOUT_MS, readMs],
+      failure: failureOf(callId, route.rpc),
+    };
+    const old =
+      isMigrating(service) && (await chooseOldTarget(service, { request, route, authorized, key }, parts));
+    if (old) return { ...either, ...routeToOld(old, service, { callId, lease }) };
     const onChoice = (choice: ChoiceMade) => {
       if (parts.decisions) visit.choice = weigh(choice, parts, Date.now());
     };
@@ -163,11 +158,10 @@ async function routeCall(
     visit.traceId = traced?.traceId ?? callersTrace(request)?.traceId;
     const identity = parts.sign === undefined ? {} : { [HEADERS.identity]: parts.sign(claims) };
     return {
+      ...either,
       targets: chosen.map(({ address, port }) => [address, port]),
       path: route.path,
       headers: { [HEADERS.callId]: callId, ...identity, ...traced?.headers },
-      answer_headers: entered.headers,
-      timeouts: timeoutsOf(readMs),
       record: {
         call_id: callId,
         lease,
@@ -175,7 +169,6 @@ async function routeCall(
         instances: chosen.map(({ id }) => id),
         ...(traced ? { trace: traced.record } : {}),
       },
-      failure: failureOf(callId, route.rpc),
     };
   } catch (fault) {
     // Only a routed call has a log event with a record.
@@ -187,10 +180,6 @@ async function routeCall(
 /** The service that was asked for, whether or not there is one; undefined where that is not yet, or never, known. */
 function serviceOf(route: Route | undefined): string | undefined {
   return route && 'service' in route ? route.service : undefined;
-}
-
-function timeoutsOf(readMs: number): RouteDecision['timeouts'] {
-  return [CONNECT_TIMEOUT_MS, WRITE_TIMEOUT_MS, readMs];
 }
 
 function withoutPlaces({ inFlight: _inFlight, ...limits }: Limits): Limits {

@@ -1,6 +1,8 @@
 import { MODERN_VERSION } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
+import { isUnrestricted } from '../mesh/grants.ts';
 import { HEADERS } from '../mesh/names.ts';
+import { countsTools } from '../mesh/role-limits.ts';
 import type { Authorized } from './authorize.ts';
 import type { KnownService } from './discovery.ts';
 import type { MeshRequest, RouteDecision } from './handoff.ts';
@@ -18,14 +20,6 @@ interface SidedCall {
   authorized: Authorized;
   /** Whose call it is. */
   key: string;
-}
-
-/** What the decision for an old deployment has in common with others. */
-interface OldCall extends Pick<RouteDecision, 'timeouts' | 'failure'> {
-  callId: string;
-  lease: string;
-  /** What the limits said of the request. */
-  entered: { headers: Record<string, string> };
 }
 
 const ALL = 100;
@@ -77,17 +71,14 @@ export async function chooseOldTarget(
 export function routeToOld(
   { address, port, path, host }: OldTarget,
   { name }: KnownService,
-  { callId, lease, timeouts, entered, failure }: OldCall,
-): RouteDecision {
+  { callId, lease }: { callId: string; lease: string },
+): Omit<RouteDecision, 'answer_headers' | 'timeouts' | 'failure'> {
   return {
     targets: [[address, port]],
     host,
     path,
     headers: { [HEADERS.callId]: callId },
-    answer_headers: entered.headers,
-    timeouts,
     record: { call_id: callId, lease, service: name, instances: [`${OLD_PREFIX}${name}`] },
-    failure,
   };
 }
 
@@ -103,6 +94,5 @@ function isNewToOld(service: KnownService, { request, key }: SidedCall, share: T
 }
 
 function isBounded({ permissions: { grants, limits } }: Authorized): boolean {
-  const isWhole = grants.allow.some(({ tools, prompts, resources }) => !tools && !prompts && !resources);
-  return !isWhole || grants.deny.length > 0 || limits.quota !== undefined || limits.toolRates !== undefined;
+  return !isUnrestricted(grants) || countsTools(limits);
 }

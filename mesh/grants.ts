@@ -144,6 +144,11 @@ function covers(rule: GrantRule, kind: Kind, name: string): boolean {
   return isWhole(rule) || (rule[kind]?.some(pattern => matchesGlob(pattern, name)) ?? false);
 }
 
+/** Whether nothing in the service is out of reach. */
+export function isUnrestricted({ allow, deny }: Grants): boolean {
+  return deny.length === 0 && allow.some(isWhole);
+}
+
 function isWhole(rule: GrantRule): boolean {
   return KINDS.every(kind => rule[kind] === undefined);
 }

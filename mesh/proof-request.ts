@@ -2,6 +2,7 @@ import { get, type IncomingMessage } from 'node:http';
 import { get as getSecurely } from 'node:https';
 import { readBounded } from './bounded-body.ts';
 import { createNonce, findProofFault, type InstancePlace, PROOF_PATH } from './instance-proof.ts';
+import { readJson } from './read-json.ts';
 import { type MeshTls, toWorker } from './tls.ts';
 
 export interface ProofFault {
@@ -58,7 +59,7 @@ export async function requestProof(
       return { reason: `GET ${PROOF_PATH} was answered with status ${response.statusCode}`, answered: true };
     }
     const reason =
-      text === undefined ? 'its answer is too large' : findProofFault(parse(text), keys, nonce, place);
+      text === undefined ? 'its answer is too large' : findProofFault(readJson(text), keys, nonce, place);
     return reason === undefined ? undefined : { reason, answered: true };
   } catch (error) {
     if (ending.signal.aborted) return { reason: `no whole answer within ${timeoutMs} ms`, answered: false };
@@ -91,12 +92,4 @@ function send(
     // Some ends come without an error, such as an upgrade nobody asked for; a second settling changes nothing.
     request.on('close', () => reject(Object.assign(new Error('closed'), { code: 'ECONNRESET' })));
   });
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -19,6 +19,11 @@ interface ToolRate {
   windowS: number;
 }
 
+/** Whether calls of tools are counted for who has these limits, and not only HTTP requests. */
+export function countsTools({ quota, toolRates }: Limits): boolean {
+  return quota !== undefined || toolRates !== undefined;
+}
+
 const PERIOD_DAYS = { day: 1, month: 30 };
 
 /** The most generous limits of several roles: a role without a limit lifts it. */

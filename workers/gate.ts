@@ -4,6 +4,7 @@ import { MeshError, toMeshError } from '../mesh/errors.ts';
 import { changeObject } from '../mesh/json-text.ts';
 import { type RpcRequest, textAt } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
+import { countsTools } from '../mesh/role-limits.ts';
 import type { AnswerKind } from './answer-kind.ts';
 import { toToolError } from './arguments/tool-error.ts';
 import type { Tracing } from './call-trace.ts';
@@ -161,7 +162,7 @@ export class Gate {
 /** Only calls of tools count, and only those of callers with such limits. */
 function chargeOf({ method, params }: RpcRequest, { principal, limits }: Caller, service: string) {
   if (method !== 'tools/call' || typeof params.name !== 'string') return undefined;
-  if (!limits.quota && !limits.toolRates) return undefined;
+  if (!countsTools(limits)) return undefined;
   return { principal, service, tool: params.name, limits };
 }
 

@@ -1,8 +1,9 @@
 import { MeshError } from '../mesh/errors.ts';
-import { type GrantRule, type Grants, type Kind, mayUse } from '../mesh/grants.ts';
+import { type GrantRule, type Grants, isUnrestricted, type Kind, mayUse } from '../mesh/grants.ts';
 import { applyEdits, elementsOf, memberAt, membersOf } from '../mesh/json-text.ts';
 import { isObject, type RpcRequest } from '../mesh/jsonrpc.ts';
 import { spellingsOf } from '../mesh/resource-uri.ts';
+import { countsTools } from '../mesh/role-limits.ts';
 import type { Caller } from './caller.ts';
 
 interface Use {
@@ -57,7 +58,7 @@ export function requireGrant(
 ): void {
   const { method, params } = request;
   const unrestricted = isUnrestricted(grants);
-  if (unrestricted && !limits.quota && !limits.toolRates) return;
+  if (unrestricted && !countsTools(limits)) return;
   refuseAmbiguity(request);
   if (unrestricted || Object.hasOwn(LISTS, method) || HARMLESS.has(method)) return;
   const use = Object.hasOwn(USES, method) ? USES[method]?.(params) : undefined;
@@ -97,12 +98,6 @@ export function showGranted(method: string, responseText: string, grants: Grants
   });
   if (granted.length === items.length) return responseText;
   return applyEdits(responseText, [{ start: span.start, end: span.end, json: `[${granted.join(',')}]` }]);
-}
-
-/** Nothing in the service is out of reach. */
-function isUnrestricted({ allow, deny }: Grants): boolean {
-  const whole = allow.some(rule => !rule.tools && !rule.prompts && !rule.resources);
-  return whole && deny.length === 0;
 }
 
 /**

@@ -1,4 +1,5 @@
 import { isObject } from '../../mesh/jsonrpc.ts';
+import { readJson } from '../../mesh/read-json.ts';
 import { suggestion } from '../../mesh/suggestion.ts';
 import { UsageError } from '../command.ts';
 import { choicesOf, describeTypes, type Schema, typesOf } from './schema.ts';
@@ -22,7 +23,7 @@ export function readValue(name: string, text: string, schema: Schema | undefined
     throw new UsageError(`--arg ${name}: "${text}" is not one of ${choices.join(', ')}${hint}`);
   }
   if (!types) {
-    const value = readJson(text);
+    const value = NUMBER.test(text) ? rawJSON(text) : readJson(text);
     return value === undefined ? text : value;
   }
   if (types.has('string')) return text;
@@ -39,21 +40,9 @@ function readAs(type: string, text: string): unknown {
   if (type === 'integer') return INTEGER.test(text) ? rawJSON(text) : undefined;
   if (type === 'boolean') return text === 'true' ? true : text === 'false' ? false : undefined;
   if (type === 'null') return text === 'null' ? null : undefined;
-  const value = parse(text);
+  const value = readJson(text);
   if (type === 'array') return Array.isArray(value) ? value : undefined;
   return isObject(value) ? value : undefined;
-}
-
-function readJson(text: string): unknown {
-  return NUMBER.test(text) ? rawJSON(text) : parse(text);
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function exampleOf(types: ReadonlySet<string>): string {

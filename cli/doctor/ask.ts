@@ -1,5 +1,6 @@
 import { readBounded } from '../../mesh/bounded-body.ts';
 import { isObject } from '../../mesh/jsonrpc.ts';
+import { readJson } from '../../mesh/read-json.ts';
 
 /** An HTTP answer, whoever gave it. */
 export interface Answer {
@@ -49,7 +50,7 @@ export async function ask(
     const text = await readBounded(response.body ?? [], ANSWER_BYTES);
     if (text === undefined) throw new Error(`the answer is longer than ${ANSWER_BYTES} bytes`);
     const type = (response.headers.get('content-type') ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
-    return { status: response.status, type, text, json: parse(text) };
+    return { status: response.status, type, text, json: readJson(text) };
   } catch (cause) {
     throw new Error(explain(cause as Error, timeoutMs), { cause });
   }
@@ -69,14 +70,6 @@ export function excerpt({ type, text, json }: Answer): string {
 export function shorten(text: string): string {
   const line = text.trim().replaceAll(/\s+/g, ' ');
   return line.length > SHOWN_LENGTH ? `${line.slice(0, SHOWN_LENGTH)} …` : line;
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function explain(error: Error, timeoutMs: number): string {

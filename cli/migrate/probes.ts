@@ -1,4 +1,5 @@
 import { isObject, type JsonObject } from '../../mesh/jsonrpc.ts';
+import { readJson } from '../../mesh/read-json.ts';
 import { UsageError } from '../command.ts';
 import { type Change, changesBetween, type Difference } from './differences.ts';
 import type { Answer, Side } from './side.ts';
@@ -25,7 +26,7 @@ export function readProbes(texts: readonly string[]): Probe[] {
     const cut = text.indexOf('=');
     const tool = cut < 0 ? text : text.slice(0, cut);
     const json = cut < 0 ? '{}' : text.slice(cut + 1);
-    const args = parse(json);
+    const args = readJson(json);
     if (tool !== '' && isObject(args)) return { tool, args, from: 'option' };
     throw new UsageError(`--probe: "${text}" is not of the form tool={"argument": value}`);
   });
@@ -89,7 +90,7 @@ function unfold(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(unfold);
   if (isObject(value))
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, unfold(item)]));
-  const json = typeof value === 'string' && /^\s*[[{]/.test(value) ? parse(value) : undefined;
+  const json = typeof value === 'string' && /^\s*[[{]/.test(value) ? readJson(value) : undefined;
   return json === undefined ? value : unfold(json);
 }
 
@@ -111,12 +112,4 @@ function matchesElsewhere(text: unknown, first: unknown, second: unknown): boole
   ];
   if (one.length !== two.length) return true;
   return words.length === one.length && one.every((word, i) => word !== two[i] || word === words[i]);
-}
-
-function parse(json: string): unknown {
-  try {
-    return JSON.parse(json);
-  } catch {
-    return undefined;
-  }
 }

@@ -1,4 +1,5 @@
 import { isObject } from '../../mesh/jsonrpc.ts';
+import { readJson } from '../../mesh/read-json.ts';
 import { suggestion } from '../../mesh/suggestion.ts';
 import type { Tool } from '../call/arguments.ts';
 import { CommandError } from '../command.ts';
@@ -19,7 +20,7 @@ export async function listTools(
     const reply = await gateway.send(`/${encodeURIComponent(service)}/tools${query}`, {
       ...(signal && { signal }),
     });
-    const value = parse(await readText(reply));
+    const value = readJson(await readText(reply));
     if (!isObject(value) || !Array.isArray(value.tools))
       throw new CommandError(`the answer of ${service} is no list of tools`);
     tools.push(...value.tools.filter(isObject));
@@ -50,12 +51,4 @@ export function readTool({ name, description, inputSchema }: Record<string, unkn
     description: typeof description === 'string' ? description : '',
     inputSchema: isObject(inputSchema) ? inputSchema : {},
   };
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -1,3 +1,5 @@
+import { HOP_BY_HOP } from '../../mesh/hop-by-hop.ts';
+
 /** Header lines in order, duplicates kept, names compared without case. Values are bytes as latin1, as Node has them. */
 export class HeaderList {
   #lines: [name: string, value: string][];
@@ -61,13 +63,3 @@ export class HeaderList {
     return this.#lines.reduce((sum, [name, value]) => sum + name.length + value.length + 4, 0);
   }
 }
-
-const HOP_BY_HOP = [
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-];

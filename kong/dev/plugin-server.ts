@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { z } from 'zod';
+import { readJson } from '../../mesh/read-json.ts';
 import type { Log } from './pdk.ts';
 
 export interface PluginServerOptions {
@@ -53,7 +54,7 @@ export async function queryPlugin(options: PluginServerOptions | SharedPluginSer
       : withEnvironment([...options.command, '--dump-all-plugins'], options.env);
   const [program = '', ...args] = command;
   const { stdout } = await promisify(execFile)(program, args);
-  const first = dump.safeParse(parseJson(stdout)).data?.[0];
+  const first = dump.safeParse(readJson(stdout)).data?.[0];
   if (first === undefined)
     throw new Error(`not a plugin info table: ${command.join(' ')} printed ${stdout.slice(0, 500)}`);
   return { name: first.Name, priority: first.Priority, phases: first.Phases };
@@ -144,12 +145,4 @@ function accepts(path: string): Promise<boolean> {
     socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
     socket.once('connect', () => socket.destroy());
   });
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

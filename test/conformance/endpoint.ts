@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { MCP_PATH } from '../../mesh/names.ts';
-import { startMesh } from '../e2e/mesh-process.ts';
+import { startMesh, withoutMesh } from '../e2e/mesh-process.ts';
 
 export const CHILDREN = ['legacy', 'modern'] as const;
 
@@ -41,7 +41,7 @@ const STOP_DEADLINE_MS = 10_000;
 export async function startWorkerProcess(hosted: Hosted): Promise<Endpoint> {
   const registry = await writeRegistry([hosted]);
   const worker = spawn(process.execPath, [WORKER, nameOf(hosted), '--port', '0', '--no-register'], {
-    env: { ...withoutMesh(), MESH_REGISTRY: registry.path, MESH_DRAIN_IDLE_MS: '0' },
+    env: { ...withoutMesh(process.env), MESH_REGISTRY: registry.path, MESH_DRAIN_IDLE_MS: '0' },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   let output = '';
@@ -139,7 +139,3 @@ function readJson(line: string): { msg?: string; port?: number } {
 }
 
 /** A developer's own settings must not change what is tested. */
-function withoutMesh(): NodeJS.ProcessEnv {
-  const foreign = /^(MESH_|CONSUL_|NODE_TEST)/;
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreign.test(name)));
-}

@@ -107,6 +107,6 @@ function spawnStart(env: Record<string, string>): { child: ChildProcess; output:
 }
 
 /** A developer's own settings must not change what is tested. */
-function withoutMesh(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+export function withoutMesh(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !/^(MESH_|CONSUL_|NODE_TEST)/.test(name)));
 }

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { startGateway } from '../../kong/dev/gateway.ts';
+import { isAlive } from '../e2e/mesh-process.ts';
 import { until } from '../until.ts';
 import {
   echo,
@@ -121,10 +122,3 @@ test('concurrent requests share the plugin server without mixing their decisions
 });
 
 /** A zombie that nobody reaps is dead, too: in a container the parent of orphans may never wait for them. */
-function isAlive(pid: number): boolean {
-  try {
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false;
-  }
-}

@@ -1,16 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { type AccessPolicy, parseAccessPolicy } from '../../mesh/access-policy.ts';
 import { MeshError } from '../../mesh/errors.ts';
 import { type Grants, type Kind, mayMesh, mayUse, permissionsOf } from '../../mesh/grants.ts';
+import { policyOf } from './roles.ts';
 
 const KINDS: Kind[] = ['tools', 'prompts', 'resources'];
 const RUNS = { numRuns: 300 };
-
-function policyOf(roles: string): AccessPolicy {
-  return parseAccessPolicy(`roles:\n${roles.replace(/^/gm, '  ')}`, { path: 'access.yaml' }).policy;
-}
 
 /** Few letters, so that patterns and names meet. */
 const name = fc.string({ unit: fc.constantFrom('a', 'b', '_'), minLength: 1, maxLength: 8 });

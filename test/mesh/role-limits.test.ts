@@ -1,12 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { type AccessPolicy, parseAccessPolicy } from '../../mesh/access-policy.ts';
+import type { AccessPolicy } from '../../mesh/access-policy.ts';
 import { matchesGlob, permissionsOf } from '../../mesh/grants.ts';
-
-function policyOf(roles: string): AccessPolicy {
-  return parseAccessPolicy(`roles:\n${roles.replace(/^/gm, '  ')}`, { path: 'access.yaml' }).policy;
-}
+import { policyOf } from './roles.ts';
 
 function limitsFor(policy: AccessPolicy, roles: string[], service = 'files') {
   return permissionsOf(policy, roles, service)?.limits;

@@ -1,6 +1,7 @@
 import { type IncomingMessage, request } from 'node:http';
 import { readBounded } from '../../mesh/bounded-body.ts';
 import { isObject, type JsonObject } from '../../mesh/jsonrpc.ts';
+import { readJson } from '../../mesh/read-json.ts';
 import type { LogLevel } from '../log-level.ts';
 import type { FleetStatus } from './status.ts';
 
@@ -46,7 +47,7 @@ export function connectControl(path: string): ControlClient {
     const response = await ask(path, method, url, body);
     const answer = await readBounded(response, ANSWER_BYTES);
     if (answer === undefined) throw new ControlError('the answer is too long to be a supervisor’s');
-    const value = parse(answer);
+    const value = readJson(answer);
     if (response.statusCode === 200) return value;
     const text = isObject(value) && typeof value.error === 'string' ? value.error : undefined;
     throw new ControlError(text ?? `the supervisor answers ${response.statusCode} to ${method} ${url}`);
@@ -95,12 +96,4 @@ function explain(path: string, cause: NodeJS.ErrnoException): ControlError {
   if (cause.code === 'EACCES')
     return new ControlError(`${path} belongs to another user: be that user`, { cause });
   return new ControlError(`the supervisor at ${path} cannot be asked: ${cause.message}`, { cause });
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

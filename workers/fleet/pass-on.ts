@@ -1,5 +1,6 @@
 import { Agent, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
+import { HOP_BY_HOP } from '../../mesh/hop-by-hop.ts';
 
 interface Target {
   address: string;
@@ -7,16 +8,6 @@ interface Target {
 }
 
 const CONNECT_TIMEOUT_MS = 2000;
-/** RFC 9110 §7.6.1: of one connection, beside those that `Connection` itself names. */
-const HOP_BY_HOP = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
 /** A connection for each: a pooled one may be closed by the other side just as a request goes out. */
 const agent = new Agent({ keepAlive: false });
 
