@@ -128,10 +128,16 @@ export function onOneLine(text: string): string {
 export function forLineReaders(text: string): string {
   // Each as a search of its own: of a long text that takes a thirtieth of what a character class does.
   if (!OTHER_LINE_ENDS.some(end => text.includes(end))) return text;
-  return text.replace(
-    /[\u0085\u2028\u2029]/g,
-    end => `\\u${end.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  return text.replace(/[\u0085\u2028\u2029]/g, escapeUnit);
+}
+
+/** The same JSON in ASCII: what is not stands inside strings, where an escape is the same. */
+export function inAscii(text: string): string {
+  return text.replace(/[^\0-\x7f]/g, escapeUnit);
+}
+
+function escapeUnit(unit: string): string {
+  return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }
 
 function skipBlank(text: string, at: number): number {

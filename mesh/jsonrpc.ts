@@ -1,43 +1,50 @@
 import { MeshError, toRpcError } from './errors.ts';
 import {
   applyEdits,
+  changeObject,
   type Edit,
   elementsOf,
   type Member,
   memberAt,
   membersOf,
-  onOneLine,
 } from './json-text.ts';
+import { type Outline, outlineOf, parseJson } from './outline.ts';
+import { editText, joinLines, type WireText } from './wire-text.ts';
 
 export type JsonObject = Record<string, unknown>;
 
-interface Envelope {
+interface Envelope<Text> {
   /** The message as it was received, on one line. */
-  text: string;
+  text: Text;
   value: JsonObject;
 }
 
-export interface RpcRequest extends Envelope {
+export interface RpcRequest extends Envelope<WireText> {
   kind: 'request';
   method: string;
   params: JsonObject;
   /** The id as JSON text, so that `1`, `1.0` and `"1"` stay what they were. */
   idText: string;
   /** Members of a text that this request had, for as long as it is this one: finding them means reading all of it. */
-  spans?: { text: string; members: readonly Member[] };
+  spans?: { text: WireText; members: readonly Member[] };
 }
 
-export interface RpcNotification extends Envelope {
+export interface RpcNotification extends Envelope<string> {
   kind: 'notification';
   method: string;
   params: JsonObject;
 }
 
-export interface RpcResponse extends Envelope {
+export interface RpcResponse extends Envelope<WireText> {
   kind: 'response';
   /** null when the answering side could not tell which request it was (JSON-RPC 2.0 §5). */
   id: string | number | null;
+  /** undefined when it is no object, as both results and errors of MCP are. */
+  answer: AnswerKind | undefined;
 }
+
+/** What a server made of a request: a result, a tool's own error (`isError`), or a JSON-RPC error. */
+export type AnswerKind = 'ok' | 'tool_error' | 'server_error';
 
 export type RpcMessage = RpcRequest | RpcNotification | RpcResponse;
 
@@ -51,12 +58,10 @@ const ENVELOPE_LENGTH = 64;
  * @throws MeshError `parse_error` when it is not JSON, `invalid_request` when it is no message, or when a member
  * stands twice: two parsers may then read two different messages, and policy must see what the server sees.
  */
-export function readMessage(source: string): RpcMessage {
-  const text = onOneLine(source);
-  const value = parseJson(text);
-  const members = isObject(value) ? membersOf(text) : [];
-  const message = classify(text, value, members);
-  refuseDuplicates(message, members);
+export function readMessage(source: WireText): RpcMessage {
+  const outline = outlineOf(joinLines(source));
+  const message = classify(outline);
+  refuseDuplicates(message, outline);
   return message;
 }
 
@@ -64,9 +69,9 @@ export function readMessage(source: string): RpcMessage {
  * Reads an HTTP body: one message, or the messages of a batch (2025-03-26).
  * @throws MeshError as `readMessage`; `invalid_request` for an empty batch or one of more than `batchMax`
  */
-export function readBody(source: string, batchMax: number): RpcMessage | RpcMessage[] {
-  if (!/^\s*\[/.test(source)) return readMessage(source);
-  const text = onOneLine(source);
+export function readBody(source: WireText, batchMax: number): RpcMessage | RpcMessage[] {
+  if (!isArray(source)) return readMessage(source);
+  const text = joinLines(source).toString();
   parseJson(text);
   const elements = elementsOf(text, text.indexOf('['));
   if (elements.length === 0) throw invalid('a batch must not be empty');
@@ -75,33 +80,34 @@ export function readBody(source: string, batchMax: number): RpcMessage | RpcMess
 }
 
 /** As `readMessage`, for lines of the child, which is trusted with its own members: duplicates are not looked for. */
-export function readChildMessage(line: string): RpcMessage {
+export function readChildMessage(line: WireText): RpcMessage {
   // A carriage return is white space in JSON and the end of a line in an event stream.
-  const text = onOneLine(line);
-  return classify(text, parseJson(text));
+  const text = joinLines(line);
+  return classify(outlineOf(text));
 }
 
 /** A request's text under another id and, where it asks for progress, another progress token. */
-export function rewriteRequest(request: RpcRequest, id: number): string {
+export function rewriteRequest(request: RpcRequest, id: number): WireText {
   const { text, spans } = request;
-  const members = spans?.text === text ? spans.members : membersOf(text);
+  const members = spans?.text === text ? spans.members : membersOf(text.toString());
   const edits = [editOf(members, 'id', String(id))];
   if (progressTokenOf(request) !== undefined) {
-    edits.push(editAt(request.text, ['params', '_meta', 'progressToken'], String(id)));
+    edits.push(editAt(text, ['params', '_meta', 'progressToken'], String(id)));
   }
-  return applyEdits(request.text, edits);
+  return editText(text, edits);
 }
 
 /**
  * A response's text under another id. Most servers write the id first or, with the official SDK, last: there it is found
  * without reading the rest. A JSON string holds no bare quote, so at the very start or end such members are the message's.
  */
-export function withId({ text }: RpcResponse, idText: string): string {
+export function withId({ text }: RpcResponse, idText: string): WireText {
   const head = ID_FIRST.exec(text.slice(0, ENVELOPE_LENGTH));
-  if (head) return ENVELOPE + idText + text.slice(head[0].length);
+  if (head) return editText(text, [{ start: 0, end: head[0].length, json: ENVELOPE + idText }]);
   const tail = ID_LAST.exec(text.slice(-ENVELOPE_LENGTH));
-  if (tail) return `${text.slice(0, text.length - tail[0].length)},${ENVELOPE.slice(1)}${idText}}`;
-  return rewriteAt(text, ['id'], idText);
+  if (!tail) return editText(text, [editAt(text, ['id'], idText)]);
+  const end = text.length;
+  return editText(text, [{ start: end - tail[0].length, end, json: `,${ENVELOPE.slice(1)}${idText}}` }]);
 }
 
 /** A message's text with the value at `path` replaced by other JSON text. */
@@ -116,9 +122,18 @@ export function progressTokenOf(request: RpcRequest): string | undefined {
   return textAt(request.text, ['params', '_meta', 'progressToken']);
 }
 
+/** The request with members of the object at a path of its text set and removed (see `changeObject`). */
+export function changeRequest(
+  request: RpcRequest,
+  path: readonly string[],
+  change: Parameters<typeof changeObject>[2],
+): RpcRequest {
+  return { ...request, text: changeObject(request.text.toString(), path, change) };
+}
+
 /** JSON text of the value at a path; undefined where there is none. */
-export function textAt(text: string, path: readonly string[]): string | undefined {
-  const member = memberAt(text, path);
+export function textAt(text: WireText, path: readonly string[]): string | undefined {
+  const member = memberAt(text.toString(), path);
   return member && text.slice(member.start, member.end);
 }
 
@@ -143,47 +158,60 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new MeshError('parse_error', { detail: (cause as Error).message, cause });
-  }
+function isArray(source: WireText): boolean {
+  const head = source.slice(0, ENVELOPE_LENGTH);
+  return /^\s*\[/.test(head.trim() === '' ? source.toString() : head);
 }
 
-function classify(text: string, value: unknown, members?: readonly Member[]): RpcMessage {
+function classify(outline: Outline): RpcMessage {
+  const { text, value } = outline;
   if (!isObject(value) || value.jsonrpc !== '2.0') throw invalid('not a JSON-RPC 2.0 message object');
   const { method, id, params } = value;
-  if (method === undefined) return classifyResponse(text, value);
+  if (method === undefined) return classifyResponse(outline, value);
   if (typeof method !== 'string') throw invalid('"method" must be a string');
   if (params !== undefined && !isObject(params)) throw invalid('"params" must be an object');
-  const common = { text, value, method, params: params ?? {} };
-  if (id === undefined) return { kind: 'notification', ...common };
+  const common = { value, method, params: params ?? {} };
+  if (id === undefined) return { kind: 'notification', text: text.toString(), ...common };
   if (!isId(id)) throw invalid('"id" must be a string or a number');
-  const spans = { text, members: members ?? membersOf(text) };
+  const spans = { text, members: outline.members() };
   const { start, end } = memberOf(spans.members, 'id');
-  return { kind: 'request', ...common, idText: text.slice(start, end), spans };
+  return { kind: 'request', text, ...common, idText: text.slice(start, end), spans };
 }
 
-function classifyResponse(text: string, value: JsonObject): RpcResponse {
+function classifyResponse(outline: Outline, value: JsonObject): RpcResponse {
+  const { text } = outline;
   const { id, result, error } = value;
   if ((result === undefined) === (error === undefined)) throw invalid('neither a request nor a response');
   if (id !== null && id !== undefined && !isId(id)) throw invalid('"id" must be a string or a number');
-  return { kind: 'response', text, value, id: id ?? null };
+  const response = { kind: 'response', text, id: id ?? null, answer: answerOf(result, error) } as const;
+  if (typeof text === 'string') return { ...response, value };
+  return {
+    ...response,
+    get value() {
+      return parseJson(text.toString()) as JsonObject;
+    },
+  };
+}
+
+function answerOf(result: unknown, error: unknown): AnswerKind | undefined {
+  if (!isObject(error ?? result)) return undefined;
+  if (error !== undefined) return 'server_error';
+  return isObject(result) && result.isError === true ? 'tool_error' : 'ok';
 }
 
 function isId(id: unknown): id is string | number {
   return typeof id === 'string' || typeof id === 'number';
 }
 
-function refuseDuplicates(message: RpcMessage, top: readonly Member[]): void {
+function refuseDuplicates(message: RpcMessage, { members, membersIn }: Outline): void {
+  const top = message.kind === 'request' && message.spans ? message.spans.members : members();
   const duplicate = duplicateKey(top);
   if (duplicate !== undefined) throw invalid(`member "${duplicate}" stands twice`);
   const params = top.find(member => member.key === 'params');
   if (!params || !isObject(message.value.params)) return;
-  const inParams = membersOf(message.text, params.start);
+  const inParams = membersIn(params);
   const meta = inParams.find(member => member.key === '_meta');
-  const inMeta = meta && isObject(message.value.params._meta) ? membersOf(message.text, meta.start) : [];
+  const inMeta = meta && isObject(message.value.params._meta) ? membersIn(meta) : [];
   const nested = duplicateKey(inParams) ?? duplicateKey(inMeta);
   if (nested !== undefined) throw invalid(`member "${nested}" stands twice in "params"`);
 }
@@ -194,8 +222,8 @@ function duplicateKey(members: readonly { key: string }[]): string | undefined {
   return members.find(({ key }) => seen.size === seen.add(key).size)?.key;
 }
 
-function editAt(text: string, path: readonly string[], json: string): Edit {
-  const member = memberAt(text, path);
+function editAt(text: WireText, path: readonly string[], json: string): Edit {
+  const member = memberAt(text.toString(), path);
   if (!member) throw new MeshError('internal', { detail: `no member ${path.join('.')} to replace` });
   return { start: member.start, end: member.end, json };
 }

@@ -1,4 +1,3 @@
-import { isUtf8 } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
 import { type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
@@ -19,6 +18,7 @@ import { acceptCallId, HEADERS, WORKER_ROUTES } from '../mesh/names.ts';
 import type { Service } from '../mesh/registry.ts';
 import { RpcError } from '../mesh/rpc-error.ts';
 import { type MeshTls, refusePeer } from '../mesh/tls.ts';
+import { bodyReader } from './body.ts';
 import type { Host } from './host.ts';
 import { addMcpRoute } from './mcp-route.ts';
 import { addProofRoute } from './proof-route.ts';
@@ -52,14 +52,13 @@ export function buildApp(parts: AppParts): FastifyInstance {
     logController: new LogController({ disableRequestLogging: true }),
     // One for each request would be made for nothing: who logs names the call.
     childLoggerFactory: logger => logger,
-    bodyLimit: service.limits.request_bytes,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     genReqId: request => acceptCallId(request.headers[HEADERS.callId]) ?? randomUUID(),
     // Longest time for a request to arrive whole: a body sent byte by byte must not hold its connection for ever.
     requestTimeout: REQUEST_TIMEOUT_MS,
     routerOptions: { maxParamLength: TOOL_NAME_MAX },
     frameworkErrors: (fault, request, reply) => {
-      sendError(fromFastify(fault, service), request, reply);
+      sendError(fromFastify(fault), request, reply);
     },
     clientErrorHandler: refuseConnection,
     return503OnClosing: false,
@@ -67,10 +66,7 @@ export function buildApp(parts: AppParts): FastifyInstance {
   }) as unknown as FastifyInstance;
 
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
-    if (isUtf8(body as Buffer)) done(null, body);
-    else done(new MeshError('parse_error', { detail: 'the body is not UTF-8' }));
-  });
+  app.addContentTypeParser('application/json', bodyReader(service.limits.request_bytes));
   if (parts.tls) requireCertificate(app, service);
   app.decorateRequest('caller');
   app.decorateRequest('nobody');
@@ -123,7 +119,7 @@ export function buildApp(parts: AppParts): FastifyInstance {
     if (fault instanceof RpcError) {
       return reply.code(fault.status).type('application/json').send(fault.toText('null'));
     }
-    return sendError(fromFastify(fault, service), request, reply);
+    return sendError(fromFastify(fault), request, reply);
   });
   return app;
 }
@@ -146,11 +142,7 @@ function requireCertificate(app: FastifyInstance, service: Service): void {
 }
 
 /** Faults that fastify finds before a route does. */
-function fromFastify(fault: FastifyError, service: Service): MeshError {
-  if (fault.code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
-    const detail = `the body is larger than limits.request_bytes (${service.limits.request_bytes})`;
-    return new MeshError('too_large', { detail });
-  }
+function fromFastify(fault: FastifyError): MeshError {
   if (fault.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
     return new MeshError('unsupported_media_type', { detail: 'Content-Type must be application/json' });
   }

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { changeObject } from '../mesh/json-text.ts';
-import { isObject, type RpcRequest } from '../mesh/jsonrpc.ts';
+import { changeRequest, isObject, type RpcRequest } from '../mesh/jsonrpc.ts';
 import { formatTraceparent, parseTraceContext, type TraceContext } from '../mesh/trace-context.ts';
+import type { WireText } from '../mesh/wire-text.ts';
 import type { Caller } from './caller.ts';
 
 /** How calls are followed through the worker. */
@@ -33,7 +33,7 @@ export interface CallAccount {
 }
 
 /** The text of a response, or the code of an error. */
-export type CallResult = { text: string } | { code: string };
+export type CallResult = { text: WireText } | { code: string };
 
 interface Origin {
   /** By performance.now(). */
@@ -138,6 +138,5 @@ export function withTraceContext(request: RpcRequest, context: TraceContext): Rp
   const state = context.state === '' ? {} : { tracestate: JSON.stringify(context.state) };
   const set = { traceparent: JSON.stringify(formatTraceparent(context)), ...state };
   // A state that is left over belongs to a trace that is not continued.
-  const text = changeObject(request.text, ['params', '_meta'], { set, remove: key => key === 'tracestate' });
-  return { ...request, text };
+  return changeRequest(request, ['params', '_meta'], { set, remove: key => key === 'tracestate' });
 }

@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import { forLineReaders } from '../mesh/json-text.ts';
 import { withLastWords } from '../mesh/last-words.ts';
 import type { Service } from '../mesh/registry.ts';
+import type { WireText } from '../mesh/wire-text.ts';
 import { type ChildCgroup, cgroupBase, createCgroup } from './child/cgroup.ts';
 import { type ChildEnvironment, createEnvironment } from './child/environment.ts';
 import { launchLine } from './child/launcher.ts';
@@ -24,7 +25,7 @@ export interface ChildExit {
 }
 
 interface ChildHandlers {
-  onLine(line: string): void;
+  onLine(line: WireText): void;
   onLineTooLong(head: string): void;
   onStderr(line: string): void;
   /** Called exactly once, also when the program could not be started. */
@@ -96,7 +97,7 @@ export class Child {
   }
 
   /** Writes one message. False when the process can no longer read it: then it was not delivered. */
-  write(line: string): boolean {
+  write(line: WireText): boolean {
     const stdin = this.#process?.stdin;
     if (!stdin || this.#exited || !stdin.writable || stdin.writableLength > UNREAD_MAX_BYTES) return false;
     if (!this.#corked) {
@@ -108,7 +109,8 @@ export class Child {
         stdin.uncork();
       });
     }
-    stdin.write(`${forLineReaders(line)}\n`);
+    if (typeof line === 'string') stdin.write(`${forLineReaders(line)}\n`);
+    else for (const part of [...line.pieces, '\n']) stdin.write(part);
     return true;
   }
 
@@ -174,7 +176,14 @@ export class Child {
 
   #listen(child: ChildProcessWithoutNullStreams, lineBytes: number): void {
     const { onLine, onLineTooLong } = this.#handlers;
-    child.stdout.on('data', createLineReader({ maxBytes: lineBytes, onLine, onTooLong: onLineTooLong }));
+    child.stdout.on(
+      'data',
+      createLineReader({
+        maxBytes: lineBytes,
+        onLine,
+        onTooLong: onLineTooLong,
+      }),
+    );
     child.stdout.once('data', () => {
       this.#spoke = true;
     });

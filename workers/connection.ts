@@ -9,6 +9,7 @@ import {
 } from '../mesh/jsonrpc.ts';
 import { withoutLastWords } from '../mesh/last-words.ts';
 import type { Service } from '../mesh/registry.ts';
+import type { WireText } from '../mesh/wire-text.ts';
 import type { Usage } from './child/usage.ts';
 import { Child, type ChildExit, type ExitCause } from './child.ts';
 import { type HandshakeOptions, modernMeta, type ServerInfo, shakeHands } from './handshake.ts';
@@ -124,7 +125,7 @@ export class Connection {
   }
 
   /** @throws MeshError as `Multiplexer.call` */
-  async call(request: RpcRequest, options: CallOptions): Promise<string> {
+  async call(request: RpcRequest, options: CallOptions): Promise<WireText> {
     if (request.method === STREAM) return this.#multiplexer.call(request, options);
     const ended = this.#watch.began(Math.max(options.timeoutMs, longestTime(this.#service, request)));
     let answered = true;

@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto';
 import type { AuditLog } from '../mesh/audit-log.ts';
 import { MeshError, toMeshError } from '../mesh/errors.ts';
 import { changeObject } from '../mesh/json-text.ts';
-import { type RpcRequest, textAt } from '../mesh/jsonrpc.ts';
+import { type AnswerKind, type RpcRequest, textAt } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
 import { countsTools } from '../mesh/role-limits.ts';
-import type { AnswerKind } from './answer-kind.ts';
+import { byteLength, type WireText } from '../mesh/wire-text.ts';
 import { toToolError } from './arguments/tool-error.ts';
 import type { Tracing } from './call-trace.ts';
 import type { Caller } from './caller.ts';
@@ -64,13 +64,13 @@ export class Gate {
   }
 
   /** Carries one request to a server and resolves with the text of its response. @throws MeshError */
-  async call(upstream: Upstream, request: RpcRequest, options: GateOptions): Promise<string> {
+  async call(upstream: Upstream, request: RpcRequest, options: GateOptions): Promise<WireText> {
     const { caller, continued, throwsInvalid, ...rest } = options;
     const { checkArguments } = this.#parts;
     const started = performance.now();
     const trace = this.#parts.tracing.begin(request, caller);
     let use: QuotaUse | undefined;
-    let text: string | undefined;
+    let text: WireText | undefined;
     let answered: AnswerKind | undefined;
     let error: MeshError | undefined;
     const onAnswer = (kind: AnswerKind) => {
@@ -88,7 +88,7 @@ export class Gate {
       throw fault;
     } finally {
       const ms = performance.now() - started;
-      const bytesOut = text === undefined ? 0 : Buffer.byteLength(text);
+      const bytesOut = text === undefined ? 0 : byteLength(text);
       trace.ends(error ? { code: error.code } : { text: text ?? '' });
       const outcome = error?.code ?? 'ok';
       this.#record(request, caller, {
@@ -126,7 +126,7 @@ export class Gate {
     request: RpcRequest,
     caller: Caller,
     options: Omit<RelayOptions, 'principal'>,
-  ): Promise<string> {
+  ): Promise<WireText> {
     const { relay, quota, service } = this.#parts;
     try {
       return await relay.call(upstream, request, { ...options, principal: caller.principal });
@@ -166,7 +166,7 @@ function chargeOf({ method, params }: RpcRequest, { principal, limits }: Caller,
   return { principal, service, tool: params.name, limits };
 }
 
-function withQuota(text: string, use: QuotaUse | undefined): string {
+function withQuota(text: WireText, use: QuotaUse | undefined): WireText {
   if (use?.warning === undefined || textAt(text, ['result']) === undefined) return text;
-  return changeObject(text, ['result', '_meta'], { set: { [QUOTA_META]: JSON.stringify(use) } });
+  return changeObject(text.toString(), ['result', '_meta'], { set: { [QUOTA_META]: JSON.stringify(use) } });
 }

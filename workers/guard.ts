@@ -4,6 +4,7 @@ import { applyEdits, elementsOf, memberAt, membersOf } from '../mesh/json-text.t
 import { isObject, type RpcRequest } from '../mesh/jsonrpc.ts';
 import { spellingsOf } from '../mesh/resource-uri.ts';
 import { countsTools } from '../mesh/role-limits.ts';
+import type { WireText } from '../mesh/wire-text.ts';
 import type { Caller } from './caller.ts';
 
 interface Use {
@@ -85,9 +86,10 @@ export function isGranted(grants: Grants, kind: Kind, name: string): boolean {
 }
 
 /** A response's text without the listed items that the caller may not use; all else stays as the server wrote it. */
-export function showGranted(method: string, responseText: string, grants: Grants): string {
+export function showGranted(method: string, response: WireText, grants: Grants): WireText {
   const list = Object.hasOwn(LISTS, method) ? LISTS[method] : undefined;
-  if (!list || isUnrestricted(grants)) return responseText;
+  if (!list || isUnrestricted(grants)) return response;
+  const responseText = response.toString();
   const span = memberAt(responseText, ['result', list.member]);
   if (!span || responseText[span.start] !== '[') return responseText;
   const items = elementsOf(responseText, span.start).map(({ start, end }) => responseText.slice(start, end));
@@ -105,7 +107,8 @@ export function showGranted(method: string, responseText: string, grants: Grants
  * (CVE-2026-27896, GHSA-q382-vc8q-7jhj); others take the first of two equal ones. Equal ones of the request and its
  * params were refused when it was read.
  */
-function refuseAmbiguity({ text, method, params }: RpcRequest): void {
+function refuseAmbiguity({ text: source, method, params }: RpcRequest): void {
+  const text = source.toString();
   const inParams = memberAt(text, ['params']);
   const inRef = isObject(params.ref) ? memberAt(text, ['params', 'ref']) : undefined;
   const ref = inRef ? membersOf(text, inRef.start).map(({ key }) => key) : [];

@@ -1,9 +1,11 @@
+import { type WireText, wireText } from '../mesh/wire-text.ts';
+
 const NEWLINE = 0x0a;
 
 interface LineReaderOptions {
   /** Longest line in bytes; a longer one is dropped whole. */
   maxBytes: number;
-  onLine(line: string): void;
+  onLine(line: WireText): void;
   /** Called once for each line that was dropped, with its first bytes as text. */
   onTooLong(head: string): void;
 }
@@ -11,8 +13,8 @@ interface LineReaderOptions {
 const HEAD_BYTES = 256;
 
 /**
- * Cuts a byte stream at newlines (MCP stdio framing). Bytes are decoded per line, so that a character split over
- * two reads survives, and memory stays bounded by `maxBytes` however long a line goes on.
+ * Cuts a byte stream at newlines (MCP stdio framing). What is handed on is a whole line, so that a character split
+ * over two reads survives; memory stays bounded by `maxBytes` however long a line goes on.
  */
 export function createLineReader({
   maxBytes,
@@ -33,12 +35,12 @@ export function createLineReader({
     dropping = true;
   };
   const finish = () => {
-    const line = parts.length === 1 ? parts[0] : Buffer.concat(parts);
+    const line = parts;
     const complete = !dropping && size > 0;
     parts = [];
     size = 0;
     dropping = false;
-    if (complete && line) onLine(line.toString('utf8'));
+    if (complete) onLine(wireText(line));
   };
 
   return chunk => {

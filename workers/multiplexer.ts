@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import { RPC } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
 import {
+  type AnswerKind,
   isObject,
   notificationText,
   type RpcMessage,
@@ -13,7 +14,7 @@ import {
   rewriteRequest,
   withId,
 } from '../mesh/jsonrpc.ts';
-import { type AnswerKind, kindOf } from './answer-kind.ts';
+import type { WireText } from '../mesh/wire-text.ts';
 import { createClock } from './clock.ts';
 
 /** What answers a request of the server's: the member `"result":…` or `"error":…` of the response, as JSON text. */
@@ -38,7 +39,7 @@ export interface CallOptions {
 
 interface MultiplexerOptions {
   /** Hands one line to the child; false when it can no longer read it. */
-  write(line: string): boolean;
+  write(line: WireText): boolean;
   /**
    * All calls belong to one client, so everything the server says is for that client. On a shared server a request or
    * log that names no call belongs to nobody for certain, and is refused or dropped: never guessed at, never broadcast.
@@ -100,9 +101,9 @@ export class Multiplexer {
    * Sends a request of a client; resolves with the response's text under the client's own id.
    * @throws MeshError `child_unavailable` (not written), `timeout`, `child_crashed`, `cancelled`
    */
-  async call(request: RpcRequest, options: CallOptions): Promise<string> {
+  async call(request: RpcRequest, options: CallOptions): Promise<WireText> {
     const response = await this.#send(id => rewriteRequest(request, id), options);
-    options.onAnswer?.(kindOf(response));
+    if (response.answer) options.onAnswer?.(response.answer);
     return withId(response, request.idText);
   }
 
@@ -116,7 +117,7 @@ export class Multiplexer {
   }
 
   /** A line that the child wrote. */
-  receive(line: string): void {
+  receive(line: WireText): void {
     const message = this.#parse(line);
     if (message?.kind === 'request') this.#answer(message);
     else if (message?.kind === 'notification') this.#dispatch(message);
@@ -140,7 +141,7 @@ export class Multiplexer {
     this.#lateLoggers.clear();
   }
 
-  #send(line: (id: number) => string, options: CallOptions): Promise<RpcResponse> {
+  #send(line: (id: number) => WireText, options: CallOptions): Promise<RpcResponse> {
     this.#lastId += 1;
     const id = this.#lastId;
     const { timeoutMs, signal } = options;
@@ -180,9 +181,8 @@ export class Multiplexer {
   #settle(id: number, response: RpcResponse): void {
     this.#lateLoggers.delete(id);
     const pending = this.#pending.get(id);
-    const { result, error } = response.value;
-    // MCP's Result is an object; what is built on it must not meet anything else.
-    if (isObject(error ?? result)) pending?.resolve(response);
+    // What is built on an answer must not meet anything but an object.
+    if (response.answer) pending?.resolve(response);
     else
       pending?.reject(
         new MeshError('protocol_error', { detail: 'the answer is no object', delivered: 'yes' }),
@@ -252,7 +252,7 @@ export class Multiplexer {
     return this.#pending.values().find(call => call.wantsLogs);
   }
 
-  #parse(line: string): RpcMessage | undefined {
+  #parse(line: WireText): RpcMessage | undefined {
     try {
       return readChildMessage(line);
     } catch (error) {
@@ -261,7 +261,7 @@ export class Multiplexer {
         { line: line.slice(0, 200) },
         'the server wrote a line that is no JSON-RPC message',
       );
-      this.#refuseAnswer(line, error as Error);
+      this.#refuseAnswer(line.toString(), error as Error);
       return undefined;
     }
   }

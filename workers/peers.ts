@@ -11,6 +11,7 @@ import { ownerHash } from '../mesh/names.ts';
 import { requestProof } from '../mesh/proof-request.ts';
 import type { Service } from '../mesh/registry.ts';
 import { type MeshTls, toWorker } from '../mesh/tls.ts';
+import type { Body } from './body.ts';
 import type { Inbound } from './inbound.ts';
 
 export interface Peers {
@@ -167,5 +168,5 @@ async function passOn(
 }
 
 function bodyOf(request: FastifyRequest): Buffer {
-  return Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
+  return Buffer.concat((request.body as Body) ?? []);
 }

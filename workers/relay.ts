@@ -1,6 +1,7 @@
 import { toMeshError } from '../mesh/errors.ts';
 import type { RpcRequest } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
+import type { WireText } from '../mesh/wire-text.ts';
 import { type Admission, createAdmission } from './admission.ts';
 import type { CallTrace, TracedServer } from './call-trace.ts';
 import type { LoadMeter } from './load.ts';
@@ -20,7 +21,7 @@ export interface RelayOptions extends Omit<CallOptions, 'timeoutMs'> {
 /** A server to call: the shared one, or one of a session's or a call's own. */
 export interface Upstream extends Revivable, TracedServer {
   readonly info: Revivable['info'];
-  call(request: RpcRequest, options: CallOptions): Promise<string>;
+  call(request: RpcRequest, options: CallOptions): Promise<WireText>;
 }
 
 interface RelayParts {
@@ -57,7 +58,7 @@ export class Relay {
   }
 
   /** Carries one request to a server and resolves with the text of its response. @throws MeshError */
-  async call(upstream: Upstream, request: RpcRequest, options: RelayOptions): Promise<string> {
+  async call(upstream: Upstream, request: RpcRequest, options: RelayOptions): Promise<WireText> {
     const { service, metrics, isRepeatable } = this.#parts;
     const { timeoutMs, ...rest } = options;
     const bound = timeoutFor(service, request);
@@ -93,7 +94,7 @@ export class Relay {
     request: RpcRequest,
     { principal, trace, ...options }: Omit<RelayOptions, 'timeoutMs'>,
     deadline: number,
-  ): Promise<string> {
+  ): Promise<WireText> {
     const left = () => Math.max(1, Math.round(deadline - performance.now()));
     trace?.waits();
     const leave = await this.#enter(upstream, principal, left(), options.signal);

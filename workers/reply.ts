@@ -1,7 +1,9 @@
+import type { OutgoingHttpHeaders } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { errorHeaders, type MeshError } from '../mesh/errors.ts';
 import { errorText } from '../mesh/jsonrpc.ts';
 import { RpcError } from '../mesh/rpc-error.ts';
+import type { WireText } from '../mesh/wire-text.ts';
 import { accepts, prefersStream } from './accept.ts';
 import { KEEP_ALIVE_MS, openEventStream } from './event-stream.ts';
 import type { ResumableStream } from './legacy/resumable.ts';
@@ -14,7 +16,7 @@ export interface McpReply {
   /** A notification or request that goes before the answer; false when the client reads no stream, or has gone. */
   send(text: string): boolean;
   /** The answer; `status` only shows while no stream has begun. */
-  finish(text: string, status?: number): void;
+  finish(text: WireText, status?: number): void;
   fail(error: MeshError | RpcError): void;
   /** Somebody else answers: nothing more comes from here. */
   release(): void;
@@ -56,15 +58,15 @@ export function createMcpReply(
   };
   const silence = streams ? setTimeout(open, resumable ? RESUMABLE_AFTER_MS : KEEP_ALIVE_MS) : undefined;
   if (resumable && prefersStream(request.headers.accept)) open();
-  const finish = (text: string, status = 200) => {
+  const finish = (text: WireText, status = 200) => {
     if (finished) return;
     finished = true;
     clearTimeout(silence);
     if (!outlet) {
-      reply.code(status).type('application/json').send(text);
+      sendJson(reply.code(status).type('application/json'), text);
       return;
     }
-    outlet.send(text);
+    outlet.send(text.toString());
     outlet.end();
   };
 
@@ -90,4 +92,20 @@ export function createMcpReply(
       finish(errorText(idText, error, request.id), error.delivered === 'no' ? error.status : 200);
     },
   };
+}
+
+function sendJson(reply: FastifyReply, text: WireText): void {
+  if (typeof text === 'string') {
+    reply.send(text);
+    return;
+  }
+  const headers = reply.getHeaders() as OutgoingHttpHeaders;
+  reply.hijack();
+  const { raw, statusCode } = reply;
+  raw.writeHead(statusCode, { ...headers, 'content-length': text.length });
+  // In one system call.
+  raw.cork();
+  for (const piece of text.pieces) raw.write(piece);
+  raw.end();
+  raw.uncork();
 }

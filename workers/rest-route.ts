@@ -3,6 +3,7 @@ import { SERVER_REQUESTS } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
 import { isObject, type RpcRequest, readMessage, textAt } from '../mesh/jsonrpc.ts';
 import { prefersStream } from './accept.ts';
+import type { Body } from './body.ts';
 import type { Host } from './host.ts';
 import { findNameMismatch } from './modern/request.ts';
 import { ServiceDescriber } from './openapi/document.ts';
@@ -101,7 +102,7 @@ function createRequest(method: string, paramsText: string): RpcRequest {
 }
 
 function bodyText(request: FastifyRequest): string {
-  return request.body === undefined ? '' : (request.body as Buffer).toString('utf8');
+  return Buffer.concat((request.body as Body) ?? []).toString('utf8');
 }
 
 function parse(text: string): Record<string, unknown> {

@@ -15,6 +15,7 @@ import { HEADERS } from '../mesh/names.ts';
 import type { TraceContext } from '../mesh/trace-context.ts';
 import type { TracingSettings } from '../mesh/trace-settings.ts';
 import { createTracer, toContext, toSpanContext } from '../mesh/tracer.ts';
+import type { WireText } from '../mesh/wire-text.ts';
 import {
   type CallResult,
   CallTrace,
@@ -200,7 +201,7 @@ function conclude(span: Span, result: CallResult, at: number): void {
 }
 
 /** What the conventions call the error of a response: its code, or that the tool said so. */
-function errorIn(text: string, span: Span): string | undefined {
+function errorIn(text: WireText, span: Span): string | undefined {
   const code = textAt(text, ['error', 'code']);
   if (code !== undefined) {
     span.setAttribute('rpc.response.status_code', code);

@@ -4,6 +4,7 @@ import { MeshError } from '../mesh/errors.ts';
 import type { JsonObject, RpcNotification, RpcRequest, RpcResponse } from '../mesh/jsonrpc.ts';
 import { withoutLastWords } from '../mesh/last-words.ts';
 import type { Service } from '../mesh/registry.ts';
+import type { WireText } from '../mesh/wire-text.ts';
 import { StderrTail } from './child/stderr-tail.ts';
 import { NO_USAGE } from './child/usage.ts';
 import type { ChildExit } from './child.ts';
@@ -154,7 +155,7 @@ export class StdioServer {
   }
 
   /** @throws MeshError as `Multiplexer.call`, `child_unavailable` while the server is not ready, `circuit_open` */
-  call(request: RpcRequest, options: CallOptions): Promise<string> {
+  call(request: RpcRequest, options: CallOptions): Promise<WireText> {
     return this.#breaker.run(options, () => {
       const run = this.#ready();
       run.calls += 1;

@@ -1,6 +1,7 @@
 import { CACHEABLE, isModernMetaKey, META, MODERN_VERSION, RPC } from '../mesh/eras.ts';
 import { changeObject, elementsOf, memberAt, membersOf } from '../mesh/json-text.ts';
-import { isObject, type RpcRequest, textAt } from '../mesh/jsonrpc.ts';
+import { changeRequest, isObject, type RpcRequest, textAt } from '../mesh/jsonrpc.ts';
+import type { WireText } from '../mesh/wire-text.ts';
 import type { ClientProfile, ServerInfo } from './connection.ts';
 
 /**
@@ -18,15 +19,14 @@ const MODERN_ONLY_ERRORS = new Set<number>([
 
 /** A modern client's request for a legacy server. */
 export function toLegacyRequest(request: RpcRequest): RpcRequest {
-  let { text } = request;
-  const { _meta: meta } = request.params;
-  if (isObject(meta)) text = changeObject(text, ['params', '_meta'], { remove: isModernMetaKey });
-  if (request.params.inputResponses !== undefined || request.params.requestState !== undefined) {
-    text = changeObject(text, ['params'], {
-      remove: key => key === 'inputResponses' || key === 'requestState',
-    });
-  }
-  return { ...request, text };
+  const { _meta: meta, inputResponses, requestState } = request.params;
+  const plain = isObject(meta)
+    ? changeRequest(request, ['params', '_meta'], { remove: isModernMetaKey })
+    : request;
+  if (inputResponses === undefined && requestState === undefined) return plain;
+  return changeRequest(plain, ['params'], {
+    remove: key => key === 'inputResponses' || key === 'requestState',
+  });
 }
 
 /** A legacy server's response for a modern client. */
@@ -52,10 +52,7 @@ export function toModernRequest(request: RpcRequest, client: ClientProfile, logL
     [META.clientInfo]: JSON.stringify(client.clientInfo),
     ...(logLevel === undefined ? {} : { [META.logLevel]: JSON.stringify(logLevel) }),
   };
-  return {
-    ...request,
-    text: changeObject(request.text, ['params', '_meta'], { set, remove: isModernMetaKey }),
-  };
+  return changeRequest(request, ['params', '_meta'], { set, remove: isModernMetaKey });
 }
 
 /** A modern server's response for a legacy client. */
@@ -97,12 +94,9 @@ export function readInputRequired(text: string): InputRequired | undefined {
   return { requests, requestState: textAt(text, ['result', 'requestState']) };
 }
 
-export function errorOf(text: string): { code: number; message: string; data?: unknown } | undefined {
-  const member = memberAt(text, ['error']);
-  return (
-    member &&
-    (JSON.parse(text.slice(member.start, member.end)) as { code: number; message: string; data?: unknown })
-  );
+export function errorOf(text: WireText): { code: number; message: string; data?: unknown } | undefined {
+  const error = textAt(text, ['error']);
+  return error === undefined ? undefined : JSON.parse(error);
 }
 
 /** `_meta` goes altogether when nothing of it is left. */

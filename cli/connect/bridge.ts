@@ -8,6 +8,7 @@ import {
   readBody,
   readChildMessage,
 } from '../../mesh/jsonrpc.ts';
+
 import { Call, type CallParts } from './call.ts';
 import { describeFault, waitAfter } from './faults.ts';
 import { ACCEPT, LegacySession } from './legacy-session.ts';
@@ -187,7 +188,7 @@ export class Bridge {
     const generation = this.#asked.get(response.id);
     this.#asked.delete(response.id);
     if (generation === undefined || generation !== this.#session.generation) return;
-    void this.#post(response.text, () => this.#session.headers(), 'an answer');
+    void this.#post(response.text.toString(), () => this.#session.headers(), 'an answer');
   }
 
   /** Sends what has no answer; waits for a gateway that is away as calls do. */
@@ -222,7 +223,7 @@ export class Bridge {
     }
     const isRepeated = call?.hasBegun === true && message.method === ACKNOWLEDGED;
     if (call) call.hasBegun = true;
-    if (!isRepeated && call?.isCancelled !== true) await this.#options.write(message.text);
+    if (!isRepeated && call?.isCancelled !== true) await this.#options.write(message.text.toString());
     return undefined;
   }
 
@@ -233,7 +234,9 @@ export class Bridge {
     const { result } = message.value;
     if (result !== undefined) this.#session.learn(request, result);
     if (request.method === 'tools/list') this.#tools.learn(result);
-    const text = isRefusal ? changeObject(message.text, [], { set: { id: request.idText } }) : message.text;
+    const text = isRefusal
+      ? changeObject(message.text.toString(), [], { set: { id: request.idText } })
+      : message.text.toString();
     call.isAnswered = true;
     if (!call.isCancelled) await this.#options.write(text);
     return message;

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { RpcRequest, RpcResponse } from '../../mesh/jsonrpc.ts';
+
 import { readPieces, readRefusal } from './answers.ts';
 import { Lost, Refused } from './faults.ts';
 import { ACCEPT, type LegacySession } from './legacy-session.ts';
@@ -61,7 +62,7 @@ export class Call {
     const own = this.isModern ? modernHeaders(this.request, tools) : session.headers();
     this.isSent = true;
     const answer = await link.send({
-      body: this.request.text,
+      body: this.request.text.toString(),
       headers: { accept: ACCEPT, ...own },
       signal: this.signal,
     });

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { isObject, type RpcRequest, readChildMessage, rewriteAt } from '../../mesh/jsonrpc.ts';
 import { HEADERS } from '../../mesh/names.ts';
+
 import { type Refusal, readPieces, readRefusal } from './answers.ts';
 import { Lost, Refused } from './faults.ts';
 import type { Link } from './link.ts';
@@ -134,7 +135,7 @@ export class LegacySession {
   ): Promise<unknown> {
     this.#ownRequests += 1;
     const id = `mesh-connect-${this.#ownRequests}`;
-    const body = rewriteAt(request.text, ['id'], JSON.stringify(id));
+    const body = rewriteAt(request.text.toString(), ['id'], JSON.stringify(id));
     const answer = await this.#options.link.send({ body, headers: { accept: ACCEPT, ...headers } });
     if ((answer.statusCode ?? 0) >= 300) throw new Refused(await readRefusal(answer));
     onAnswer?.(answer);

@@ -31,7 +31,8 @@ export async function serveStdio({ endpoint, tell, waitMs }: StdioOptions): Prom
   });
   const read = createLineReader({
     maxBytes: LINE_MAX_BYTES,
-    onLine: line => {
+    onLine: text => {
+      const line = text.toString();
       if (line.trim() !== '') bridge.receive(line);
     },
     onTooLong: () => {

@@ -2,6 +2,7 @@ import { pino } from 'pino';
 import type { Era } from '../../mesh/eras.ts';
 import type { JsonObject } from '../../mesh/jsonrpc.ts';
 import { adHocService, type Service } from '../../mesh/registry.ts';
+
 import type { ChildExit } from '../../workers/child.ts';
 import { Connection } from '../../workers/connection.ts';
 import { modernMeta, type ServerInfo, shakeHands } from '../../workers/handshake.ts';
@@ -79,7 +80,7 @@ export async function reach(endpoint: Endpoint, options: SideOptions): Promise<S
   });
   const multiplexer = new Multiplexer({
     write(line) {
-      bridge.receive(line);
+      bridge.receive(line.toString());
       return true;
     },
     exclusive: true,

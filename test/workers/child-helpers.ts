@@ -4,6 +4,7 @@ import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { type RpcRequest, readMessage } from '../../mesh/jsonrpc.ts';
 import { adHocService, type Service } from '../../mesh/registry.ts';
+
 import type { HangTimes } from '../../workers/hang-watch.ts';
 import { type ServerState, StdioServer } from '../../workers/stdio-server.ts';
 import { untilWithin } from '../until.ts';
@@ -51,7 +52,7 @@ export function startServer(t: TestContext, service: Service, hang?: HangTimes):
     until: async state => ((await once(states as never, state)) as [CustomEvent<string>])[0].detail,
     async call(tool, args = {}, timeoutMs = 10_000) {
       const request = readMessage(JSON.stringify(toolCall(1, tool, args))) as RpcRequest;
-      const answer = JSON.parse(await server.call(request, { timeoutMs }));
+      const answer = JSON.parse((await server.call(request, { timeoutMs })).toString());
       return answer.result.content[0].text;
     },
   };

@@ -5,6 +5,7 @@ import type { AuditLog } from '../../mesh/audit-log.ts';
 import { MeshError } from '../../mesh/errors.ts';
 import type { Grants, Limits } from '../../mesh/grants.ts';
 import { type RpcRequest, readMessage } from '../../mesh/jsonrpc.ts';
+
 import type { Caller } from '../../workers/caller.ts';
 import { Gate } from '../../workers/gate.ts';
 import type { QuotaUse } from '../../workers/quota.ts';
@@ -102,7 +103,7 @@ describe('arguments that do not fit', () => {
   test('are a result of the tool that reached nobody, cost nothing and are written down', async () => {
     const { gate, told, entries } = build({ invalid });
     const text = await gate.call(upstream, toolCall('get_x'), { caller: callerOf(SOME, QUOTA) });
-    assert.partialDeepStrictEqual(JSON.parse(text), { id: 1, result: { isError: true } });
+    assert.partialDeepStrictEqual(JSON.parse(text.toString()), { id: 1, result: { isError: true } });
     assert.deepEqual([told, entries[0]?.outcome], [[], 'invalid_arguments']);
   });
 
@@ -235,6 +236,6 @@ function toolCall(name: string, args = '{}'): RpcRequest {
   return requestOf('tools/call', `{"name":"${name}","arguments":${args}}`);
 }
 
-function refused(call: Promise<string>, code: string): Promise<void> {
+function refused(call: Promise<unknown>, code: string): Promise<void> {
   return assert.rejects(call, { code });
 }

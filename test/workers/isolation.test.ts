@@ -3,15 +3,17 @@ import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type RpcRequest, readMessage } from '../../mesh/jsonrpc.ts';
 import { workerSettings } from '../../mesh/settings.ts';
+import type { WireText } from '../../mesh/wire-text.ts';
 import { ServerPool } from '../../workers/pool.ts';
 import { Tenants } from '../../workers/tenants.ts';
 import { ready, scriptedService, silentLog, startTestWorker, toolCall } from './helpers.ts';
 
 const { handshakeTimeoutMs } = workerSettings({});
 const handlers = { onNotification: () => {} };
-const pidOf = async (server: { call(r: RpcRequest, o: { timeoutMs: number }): Promise<string> }) => {
+const pidOf = async (server: { call(r: RpcRequest, o: { timeoutMs: number }): Promise<WireText> }) => {
   const request = readMessage(JSON.stringify(toolCall(1, 'pid'))) as RpcRequest;
-  return JSON.parse(await server.call(request, { timeoutMs: 5000 })).result.content[0].text as string;
+  return JSON.parse((await server.call(request, { timeoutMs: 5000 })).toString()).result.content[0]
+    .text as string;
 };
 
 describe('isolation: session', () => {

@@ -8,7 +8,7 @@ function read(chunks: Uint8Array[], maxBytes = 1000) {
   const dropped: string[] = [];
   const reader = createLineReader({
     maxBytes,
-    onLine: line => lines.push(line),
+    onLine: line => lines.push(line.toString()),
     onTooLong: head => dropped.push(head),
   });
   for (const chunk of chunks) reader(Buffer.from(chunk));

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type RpcRequest, readMessage } from '../../mesh/jsonrpc.ts';
-import { kindOf } from '../../workers/answer-kind.ts';
+import { type RpcRequest, type RpcResponse, readChildMessage, readMessage } from '../../mesh/jsonrpc.ts';
 import { SessionStore } from '../../workers/legacy/session-store.ts';
 import type { CallResult } from '../../workers/metrics/calls.ts';
 import type { MeasuredServer } from '../../workers/metrics/server.ts';
@@ -124,21 +123,27 @@ test('a listed name that is too long is no label, and neither is a version of a 
   assert.ok(text.length < 100_000, `${text.length} characters`);
 });
 
+const answerOf = (text: string) => (readChildMessage(text) as RpcResponse).answer;
+
 test('outcomes are told by the answer itself', async () => {
   const { metrics } = setUp();
   const outcomes: [string | undefined, CallResult['error'], string][] = [
     ['{"jsonrpc":"2.0","id":1,"result":{"content":[]}}', undefined, 'ok'],
-    ['{"result":{"content":[],"isError":true},"id":1}', undefined, 'tool_error'],
-    ['{"result":{"isError" : true}}', undefined, 'tool_error'],
-    ['{"result":{"isError":false}}', undefined, 'ok'],
-    ['{"result":{"content":[{"text":"say \\"isError\\":true"}]}}', undefined, 'ok'],
-    ['{"result":{"structuredContent":{"error":"none","isError":true}}}', undefined, 'ok'],
-    ['{"id":1,"error":{"code":-32602,"message":"no"}}', undefined, 'server_error'],
+    ['{"result":{"content":[],"isError":true},"id":1,"jsonrpc":"2.0"}', undefined, 'tool_error'],
+    ['{"jsonrpc":"2.0","id":1,"result":{"isError" : true}}', undefined, 'tool_error'],
+    ['{"jsonrpc":"2.0","id":1,"result":{"isError":false}}', undefined, 'ok'],
+    ['{"jsonrpc":"2.0","id":1,"result":{"content":[{"text":"say \\"isError\\":true"}]}}', undefined, 'ok'],
+    [
+      '{"jsonrpc":"2.0","id":1,"result":{"structuredContent":{"error":"none","isError":true}}}',
+      undefined,
+      'ok',
+    ],
+    ['{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"no"}}', undefined, 'server_error'],
     [undefined, 'quota_exceeded', 'quota_exceeded'],
   ];
   for (const [text, error, outcome] of outcomes) {
     const tool = `t${outcomes.findIndex(entry => entry[0] === text && entry[1] === error)}`;
-    const answered = text === undefined ? undefined : kindOf({ value: JSON.parse(text) });
+    const answered = text === undefined ? undefined : answerOf(text);
     metrics.called(request(tool), result({ answered, error, isListed: () => true }));
     const found = valuesOf(await metrics.expose(), 'mcp_mesh_worker_tool_calls_total').find(
       ({ labels }) => labels.tool === tool,

@@ -6,6 +6,7 @@ import { describe, type TestContext, test } from 'node:test';
 import { type ErrorCode, MeshError } from '../../mesh/errors.ts';
 import { isObject, type RpcRequest, readMessage } from '../../mesh/jsonrpc.ts';
 import type { Service } from '../../mesh/registry.ts';
+
 import { createLoadMeter } from '../../workers/load.ts';
 import { createWorkerMetrics } from '../../workers/metrics.ts';
 import { Relay, type RelayOptions, type Upstream } from '../../workers/relay.ts';
@@ -349,7 +350,7 @@ describe('a tool may run twice if its own annotations say so', () => {
       const pending = call(toolCall(7, tool, { hangs: 1 }));
       await until(() => executions() === 1);
       kill();
-      assert.equal(JSON.parse(await pending).result.content[0].text, '2');
+      assert.equal(JSON.parse((await pending).toString()).result.content[0].text, '2');
     });
   }
 

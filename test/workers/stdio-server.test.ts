@@ -7,6 +7,7 @@ import { describe, type TestContext, test } from 'node:test';
 import { MeshError } from '../../mesh/errors.ts';
 import { type RpcRequest, readMessage } from '../../mesh/jsonrpc.ts';
 import type { Service } from '../../mesh/registry.ts';
+
 import { type ServerState, StdioServer } from '../../workers/stdio-server.ts';
 import { SCRIPTED, scriptedService, silentLog, toolCall } from './helpers.ts';
 
@@ -34,8 +35,8 @@ function startServer(t: TestContext, service: Service, handshakeTimeoutMs = 10_0
 
 const request = (name: string, args: object = {}) =>
   readMessage(JSON.stringify(toolCall(1, name, args))) as RpcRequest;
-const call = (server: StdioServer, name: string, args: object = {}, timeoutMs = 5000) =>
-  server.call(request(name, args), { timeoutMs });
+const call = async (server: StdioServer, name: string, args: object = {}, timeoutMs = 5000) =>
+  (await server.call(request(name, args), { timeoutMs })).toString();
 const contentOf = (text: string) => JSON.parse(text).result.content[0].text as string;
 const fails = async (promise: Promise<unknown>): Promise<MeshError> => {
   const error = await promise.then(

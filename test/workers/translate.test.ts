@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type RpcRequest, readMessage } from '../../mesh/jsonrpc.ts';
+
 import type { ServerInfo } from '../../workers/connection.ts';
 import {
   readInputRequired,
@@ -100,7 +101,7 @@ describe('a legacy response for a modern client', () => {
 test('a legacy request for a modern server says who its client is', () => {
   const client = { protocolVersion: '2025-06-18', capabilities: { roots: {} }, clientInfo: { name: 'c' } };
   const { text } = toModernRequest(request('{"name":"t","_meta":{"progressToken":7}}'), client, 'info');
-  assert.deepEqual(JSON.parse(text).params, {
+  assert.deepEqual(JSON.parse(text.toString()).params, {
     name: 't',
     _meta: {
       progressToken: 7,

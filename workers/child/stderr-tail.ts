@@ -26,7 +26,7 @@ export class StderrTail {
     const keep = (line: string) => this.add(line);
     this.#read = createLineReader({
       maxBytes: LINE_BYTES,
-      onLine: keep,
+      onLine: line => keep(line.toString()),
       onTooLong: head => keep(`${head}…`),
     });
   }

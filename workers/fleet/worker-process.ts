@@ -132,11 +132,18 @@ export class WorkerProcess {
   async #watch(): Promise<WorkerEnd> {
     const child = this.#process;
     const { stderr } = child as { stderr: Readable };
-    const onLine = (line: string) => {
+    const take = (line: string) => {
       this.#tail.add(line);
       this.#handlers.onLine(line);
     };
-    stderr.on('data', createLineReader({ maxBytes: LINE_BYTES, onLine, onTooLong: onLine }));
+    stderr.on(
+      'data',
+      createLineReader({
+        maxBytes: LINE_BYTES,
+        onLine: line => take(line.toString()),
+        onTooLong: take,
+      }),
+    );
     child.on('message', message => {
       if (isReport(message)) this.#receive(message);
     });

@@ -1,6 +1,7 @@
 import { isLogWanted, RPC } from '../../mesh/eras.ts';
-import { changeObject, objectText } from '../../mesh/json-text.ts';
+import { objectText } from '../../mesh/json-text.ts';
 import {
+  changeRequest,
   isObject,
   progressTokenOf,
   type RpcNotification,
@@ -10,6 +11,7 @@ import {
   textAt,
 } from '../../mesh/jsonrpc.ts';
 import { RpcError } from '../../mesh/rpc-error.ts';
+import type { WireText } from '../../mesh/wire-text.ts';
 import type { Caller } from '../caller.ts';
 import type { ServerInfo } from '../connection.ts';
 import type { Gate, GateOptions } from '../gate.ts';
@@ -47,7 +49,7 @@ export async function callForLegacy(
   target: LegacyUpstream,
   message: RpcRequest,
   { session, caller, out, signal }: LegacyCall,
-): Promise<string> {
+): Promise<WireText> {
   const token = progressTokenOf(message);
   const onNotification = (notification: RpcNotification) => {
     if (!isWanted(notification, session)) return;
@@ -62,19 +64,20 @@ export async function callForLegacy(
   const logLevel = target.busyLogging() ? undefined : session.logLevel;
   let request = toModernRequest(message, session.claims, logLevel);
   for (let round = 0; round < ROUNDS_MAX; round += 1) {
-    const text = await gate.call(target.upstream, request, {
+    const answer = await gate.call(target.upstream, request, {
       caller,
       continued: round > 0,
       signal,
       onNotification,
       wantsLogs: logLevel !== undefined,
     });
+    const text = answer.toString();
     const required = readInputRequired(text);
     if (!required) return toLegacyResponse(message.method, text);
     const inputResponses = await askAll(required.requests, session, out, signal);
     const { requestState } = required;
     const set = { inputResponses, ...(requestState === undefined ? {} : { requestState }) };
-    request = { ...request, text: changeObject(request.text, ['params'], { set }) };
+    request = changeRequest(request, ['params'], { set });
   }
   throw new RpcError(200, RPC.internal, `the server asked for input more than ${ROUNDS_MAX} times`);
 }

@@ -7,6 +7,7 @@ import {
   rewriteAt,
   textAt,
 } from '../../mesh/jsonrpc.ts';
+
 import type { EventStream } from '../event-stream.ts';
 import type { AnswerMember } from '../multiplexer.ts';
 import type { SessionClaims } from './session-token.ts';
@@ -74,7 +75,7 @@ export class ClientSession {
    */
   ask(request: RpcRequest, withdrawn: AbortSignal, carrier: Carrier): Promise<AnswerMember> {
     const id = JSON.stringify(`${this.#owner}.${randomBytes(9).toString('base64url')}`);
-    const text = rewriteAt(request.text, ['id'], id);
+    const text = rewriteAt(request.text.toString(), ['id'], id);
     return new Promise((resolve, reject) => {
       const settle = () => {
         this.#asked.delete(id);

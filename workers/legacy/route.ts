@@ -11,6 +11,7 @@ import {
 } from '../../mesh/jsonrpc.ts';
 import { HEADERS } from '../../mesh/names.ts';
 import { RpcError } from '../../mesh/rpc-error.ts';
+import type { WireText } from '../../mesh/wire-text.ts';
 import { accepts } from '../accept.ts';
 import type { Caller } from '../caller.ts';
 import { type EventStream, openEventStream } from '../event-stream.ts';
@@ -71,7 +72,7 @@ export class LegacyRoute {
     if (requests.length === 0) return reply.code(202).send();
     const out = this.#replyTo(session, 'null', inbound);
     const texts = requests.map(message =>
-      this.#respond(message, session, inbound.caller, out).catch(fault =>
+      this.#respond(message, session, inbound.caller, out).then(String, fault =>
         fault instanceof RpcError
           ? fault.toText(message.idText)
           : errorText(message.idText, toMeshError(fault), request.id),
@@ -174,7 +175,7 @@ export class LegacyRoute {
     session: ClientSession,
     caller: Caller,
     out: McpReply,
-  ): Promise<string> {
+  ): Promise<WireText> {
     const target = await this.#upstreamOf(session);
     // Not all of them come to the gate.
     this.#host.gate.check(message, caller);

@@ -1,10 +1,10 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { ErrorCode } from '../../mesh/errors.ts';
-import type { RpcRequest } from '../../mesh/jsonrpc.ts';
+import type { AnswerKind, RpcRequest } from '../../mesh/jsonrpc.ts';
 import { METRIC_PREFIX } from '../../mesh/names.ts';
 import { addCount } from '../../mesh/read-metrics.ts';
 import type { Service } from '../../mesh/registry.ts';
-import type { AnswerKind } from '../answer-kind.ts';
+import { byteLength } from '../../mesh/wire-text.ts';
 import { SECONDS } from './buckets.ts';
 
 /** How a call ended that somebody asked for. */
@@ -78,7 +78,7 @@ export class CallMetrics {
 
   count(request: RpcRequest, result: CallResult): void {
     const { answered, error, seconds } = result;
-    this.#bytesIn += Buffer.byteLength(request.text);
+    this.#bytesIn += byteLength(request.text);
     this.#bytesOut += result.bytesOut;
     if (error !== undefined) this.#errors.set(error, (this.#errors.get(error) ?? 0) + 1);
     this.#units += result.units;

@@ -1,7 +1,14 @@
 import { isLogWanted, META, MULTI_ROUND } from '../../mesh/eras.ts';
 import { MeshError } from '../../mesh/errors.ts';
 import { changeObject, objectText } from '../../mesh/json-text.ts';
-import { progressTokenOf, type RpcNotification, type RpcRequest, resultText } from '../../mesh/jsonrpc.ts';
+import {
+  changeRequest,
+  progressTokenOf,
+  type RpcNotification,
+  type RpcRequest,
+  resultText,
+} from '../../mesh/jsonrpc.ts';
+import type { WireText } from '../../mesh/wire-text.ts';
 import type { Caller } from '../caller.ts';
 import { type ClientProfile, NO_CLIENT, type ServerInfo } from '../connection.ts';
 import type { Host } from '../host.ts';
@@ -34,19 +41,19 @@ const ANY_CLIENT: ClientProfile = {
 };
 
 /** A modern client's request on a server of either era; resolves with the response's text. @throws MeshError, RpcError */
-export function callForModern(host: Host, call: ModernCall): Promise<string> {
+export function callForModern(host: Host, call: ModernCall): Promise<WireText> {
   if (call.info.era === 'modern') return relayToModern(host, call);
   const parkable = host.service.isolation === 'session' && MULTI_ROUND.has(call.message.method);
   return parkable ? roundOnLegacy(host, call) : relayToLegacy(host, call);
 }
 
-function relayToModern({ gate }: Host, call: ModernCall): Promise<string> {
+function relayToModern({ gate }: Host, call: ModernCall): Promise<WireText> {
   const { message, client, gone } = call;
   const { server } = call.tenant;
   // Logs name no request: a second call that asks for them could not be told from the first.
   const wantsLogs = client.logLevel !== undefined && !server.logging;
   const remove = (key: string) => key === META.logLevel && !wantsLogs;
-  const request = { ...message, text: changeObject(message.text, ['params', '_meta'], { remove }) };
+  const request = changeRequest(message, ['params', '_meta'], { remove });
   return gate.call(server, request, {
     caller: call.caller,
     signal: gone,
@@ -55,18 +62,18 @@ function relayToModern({ gate }: Host, call: ModernCall): Promise<string> {
   });
 }
 
-async function relayToLegacy({ gate }: Host, call: ModernCall): Promise<string> {
+async function relayToLegacy({ gate }: Host, call: ModernCall): Promise<WireText> {
   const { message, info, tenant, gone } = call;
   const text = await gate.call(tenant.server, toLegacyRequest(message), {
     caller: call.caller,
     signal: gone,
     onNotification: notifierOf(call),
   });
-  return toModernResponse(message.method, text, info);
+  return toModernResponse(message.method, text.toString(), info);
 }
 
 /** One round of a call that may ask its client: a new call, or one that waited for the answers. */
-async function roundOnLegacy(host: Host, call: ModernCall): Promise<string> {
+async function roundOnLegacy(host: Host, call: ModernCall): Promise<WireText> {
   const { message, client, caller, info, gone } = call;
   const { requestState } = message.params;
   const current = { onNotification: notifierOf(call), capabilities: client.capabilities };
@@ -123,7 +130,7 @@ async function startOnLegacy(
     onRequest: (asked, withdrawn) => parked.question(asked, withdrawn),
   });
   response.then(lease.release, lease.release);
-  parked.follow(response);
+  parked.follow(response.then(String));
   return parked;
 }
 

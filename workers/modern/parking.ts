@@ -10,6 +10,7 @@ import {
   textAt,
 } from '../../mesh/jsonrpc.ts';
 import { RpcError } from '../../mesh/rpc-error.ts';
+
 import { requiredCapability } from '../legacy/client-session.ts';
 import { type AnswerMember, errorMember } from '../multiplexer.ts';
 
@@ -184,12 +185,13 @@ export class Parked {
   /** The next round's client takes over; its answers go to the server, unknown keys are ignored. */
   continue(current: Pick<ParkedCall, 'onNotification' | 'capabilities'>, retry: RpcRequest): void {
     Object.assign(this.#call, current);
-    const responses = memberAt(retry.text, ['params', 'inputResponses']);
+    const text = retry.text.toString();
+    const responses = memberAt(text, ['params', 'inputResponses']);
     if (!responses || !isObject(retry.params.inputResponses)) return;
-    for (const { key, start, end } of membersOf(retry.text, responses.start)) {
+    for (const { key, start, end } of membersOf(text, responses.start)) {
       const question = this.#questions.get(key);
       this.#questions.delete(key);
-      question?.answer(`"result":${retry.text.slice(start, end)}`);
+      question?.answer(`"result":${text.slice(start, end)}`);
     }
   }
 

@@ -1,7 +1,13 @@
 import type { FastifyReply } from 'fastify';
 import { toMeshError, toProblem } from '../../mesh/errors.ts';
 import { changeObject } from '../../mesh/json-text.ts';
-import { type RpcNotification, type RpcRequest, readMessage, textAt } from '../../mesh/jsonrpc.ts';
+import {
+  changeRequest,
+  type RpcNotification,
+  type RpcRequest,
+  readMessage,
+  textAt,
+} from '../../mesh/jsonrpc.ts';
 import { type EventStream, KEEP_ALIVE_MS, openEventStream } from '../event-stream.ts';
 import type { RestCallOptions } from './call.ts';
 
@@ -56,7 +62,7 @@ export async function answerWithEvents(
 /** The request with a progress token, whatever it had: its caller is told the progress by the stream alone. */
 export function askForProgress(request: RpcRequest): RpcRequest {
   const set = { progressToken: '0' };
-  return readMessage(changeObject(request.text, ['params', '_meta'], { set })) as RpcRequest;
+  return readMessage(changeRequest(request, ['params', '_meta'], { set }).text) as RpcRequest;
 }
 
 /** The params as the server wrote them, without the token. */

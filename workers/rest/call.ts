@@ -1,6 +1,7 @@
 import { type Era, RPC } from '../../mesh/eras.ts';
 import { MeshError } from '../../mesh/errors.ts';
 import { type RpcNotification, type RpcRequest, textAt } from '../../mesh/jsonrpc.ts';
+
 import type { Caller } from '../caller.ts';
 import { NO_CLIENT } from '../connection.ts';
 import type { Host } from '../host.ts';
@@ -32,10 +33,11 @@ export async function callForRest(
 ): Promise<string> {
   const gated = { ...options, throwsInvalid: true };
   const text = await withServer(host, options.caller, async (server, era) => {
-    if (era === 'legacy') return host.gate.call(server, message, gated);
+    if (era === 'legacy') return (await host.gate.call(server, message, gated)).toString();
     const wantsLogs = options.onNotification !== undefined && !server.logging;
     const request = toModernRequest(message, NO_CLIENT, wantsLogs ? LOG_LEVEL : undefined);
-    return toLegacyResponse(message.method, await host.gate.call(server, request, { ...gated, wantsLogs }));
+    const answer = await host.gate.call(server, request, { ...gated, wantsLogs });
+    return toLegacyResponse(message.method, answer.toString());
   });
   return resultOf(text);
 }

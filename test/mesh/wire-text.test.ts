@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { applyEdits, inAscii } from '../../mesh/json-text.ts';
+import { joinLines, LongText, wireText } from '../../mesh/wire-text.ts';
+
+/** The text in pieces, cut at these places. */
+function cutAt(text: string, cuts: readonly number[]): Buffer[] {
+  const places = [0, ...cuts.map(cut => cut % (text.length + 1)).toSorted((a, b) => a - b), text.length];
+  return places.slice(1).map((end, index) => Buffer.from(text.slice(places[index], end), 'latin1'));
+}
+
+const ascii = fc.string({ unit: fc.integer({ min: 0, max: 127 }).map(code => String.fromCharCode(code)) });
+const cuts = fc.array(fc.nat(), { maxLength: 5 });
+
+describe('a long text', () => {
+  test('is what the pieces say together, and is sliced as a string is (property)', () => {
+    fc.assert(
+      fc.property(
+        ascii,
+        cuts,
+        fc.integer({ min: -40, max: 40 }),
+        fc.nat({ max: 40 }),
+        (text, places, from, to) => {
+          const long = new LongText(cutAt(text, places), text.length);
+          assert.equal(long.toString(), text);
+          assert.equal(long.slice(0, to), text.slice(0, to));
+          assert.equal(long.slice(from), text.slice(from));
+        },
+      ),
+    );
+  });
+
+  test('is edited where a string is (property)', () => {
+    const put = fc.record({ length: fc.nat({ max: 5 }), json: fc.constantFrom('', '1', '"a"', '{"é":1}') });
+    fc.assert(
+      fc.property(ascii, cuts, fc.array(put, { maxLength: 3 }), (text, places, puts) => {
+        let at = 0;
+        const edits = puts.map(({ length, json }) => {
+          const start = Math.min(at, text.length);
+          const end = Math.min(start + length, text.length);
+          at = end + 1;
+          return { start, end, json };
+        });
+        const edited = new LongText(cutAt(text, places), text.length).edit(edits.toReversed());
+        const want = inAscii(applyEdits(text, edits.toReversed()));
+        assert.equal(edited.toString(), want);
+        assert.equal(Buffer.concat(edited.pieces).toString(), want);
+        assert.equal(edited.length, want.length);
+      }),
+    );
+  });
+
+  test('longer than what is kept for reading it reads the same', () => {
+    const text = 'abcdefgh'.repeat(100_000);
+    assert.equal(new LongText(cutAt(text, [5, 400_000]), text.length).toString(), text);
+  });
+
+  test('is put on one line as a string is, but for the number of blanks (property)', () => {
+    fc.assert(
+      fc.property(ascii, cuts, (text, places) => {
+        const long = joinLines(new LongText(cutAt(text, places), text.length));
+        assert.equal(long.toString().replace(/ +/g, ' '), joinLines(text).toString().replace(/ +/g, ' '));
+        assert.equal(long.length, text.length);
+      }),
+    );
+  });
+});
+
+describe('what was read', () => {
+  const LONG = 'x'.repeat(10_000);
+
+  test('stays bytes when it is long, and is a string when it is short', () => {
+    const bytes = Buffer.from(LONG);
+    const text = wireText([bytes]);
+    assert.ok(text instanceof LongText);
+    assert.equal(text.pieces[0], bytes);
+    assert.equal(wireText([Buffer.from('abc'), Buffer.from('d')]), 'abcd');
+    assert.equal(wireText([]), '');
+  });
+
+  test('is a string where it is not ASCII, with characters whole that were cut in two', () => {
+    const bytes = Buffer.from(`${LONG}é€`);
+    assert.equal(wireText([bytes.subarray(0, 10_001), bytes.subarray(10_001)]), `${LONG}é€`);
+    assert.equal(wireText([Buffer.from(LONG), Buffer.from([0xff])]), `${LONG}\ufffd`);
+  });
+
+  test('is put together where it came in many small pieces', () => {
+    const pieces = Array.from(LONG, char => Buffer.from(char));
+    const text = wireText(pieces);
+    assert.ok(text instanceof LongText);
+    assert.equal(text.pieces.length, 1);
+    assert.equal(text.toString(), LONG);
+  });
+});
