@@ -34,7 +34,7 @@ interface Client {
   _ext(event: 'onRequest', step: (request: { req: { hostname: string } }, next: () => void) => void): void;
   catalog: { service: { list(options: object): Promise<unknown> } };
   health: { service(options: object): Promise<unknown> };
-  kv: { get(options: object): Promise<unknown>; set(options: object): Promise<unknown> };
+  kv: Record<'get' | 'set' | 'del', (options: object) => Promise<unknown>>;
   watch(options: {
     method: WatchMethod;
     options: object;

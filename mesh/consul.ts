@@ -86,6 +86,11 @@ export interface Consul {
   getDefinition(name: string): Promise<unknown>;
   /** Writes JSON only when it differs, with compare-and-set: equal workers publish once. */
   putDefinition(name: string, value: unknown): Promise<void>;
+  /**
+   * Removes it, unless its Consul service still has an instance anywhere, in whatever state. Resolves with whether there
+   * is none now.
+   */
+  removeDefinition(name: string, service: string): Promise<boolean>;
   /** Service name → tags. */
   watchServices(onChange: (services: Map<string, string[]>) => void, onError: OnError): Watch;
   /** All instances in any state, sorted by id; an unknown service has none. */
@@ -203,10 +208,17 @@ function agentCalls(link: Link): Pick<Consul, 'register' | 'deregister' | 'repor
   };
 }
 
-function definitionCalls(link: Link): Pick<Consul, 'getDefinition' | 'putDefinition' | 'watchDefinitions'> {
-  const { kv } = link.client;
+function definitionCalls(
+  link: Link,
+): Pick<Consul, 'getDefinition' | 'putDefinition' | 'removeDefinition' | 'watchDefinitions'> {
+  const { kv, health } = link.client;
   const read = async (key: string) =>
     (await ask(link, `read ${key}`, () => kv.get({ key }))) as KvItem | undefined;
+
+  const hasInstances = async (service: string) => {
+    const entries = (await ask(link, `look up ${service}`, () => health.service({ service }))) as unknown[];
+    return entries.length > 0;
+  };
 
   return {
     async getDefinition(name) {
@@ -223,6 +235,18 @@ function definitionCalls(link: Link): Pick<Consul, 'getDefinition' | 'putDefinit
         if ((await ask(link, `write ${key}`, () => kv.set({ key, value: text, cas }))) === true) return;
       }
       throw new ConsulError(`${key} changed ${PUT_ATTEMPTS} times while it was to be written; try again`);
+    },
+    async removeDefinition(name, service) {
+      const key = DEFINITIONS + name;
+      const item = await read(key);
+      if (item === undefined) return true;
+      if (await hasInstances(service)) return false;
+      const cas = item.ModifyIndex;
+      if ((await ask(link, `remove ${key}`, () => kv.del({ key, cas }))) !== true) return false;
+      // A worker that registered meanwhile may have found its definition in place just before it went.
+      if (!(await hasInstances(service))) return true;
+      await ask(link, `write ${key}`, () => kv.set({ key, value: item.Value, cas: 0 }));
+      return false;
     },
     watchDefinitions(onChange, onError) {
       const fetch = ((options: object) =>

@@ -122,7 +122,12 @@ function createRoutes(catalog: Catalog, agent: Agent, kv: ReturnType<typeof crea
     },
     { ...get('kv/', (key, query) => kv.get(key, query), ['recurse', 'raw', 'keys']), blocks },
     put('kv/', (key, query, body) => kv.put(key, query, body), ['cas']),
-    { method: 'DELETE', path: 'kv/', query: ['recurse'], handle: (key, query) => kv.delete(key, query) },
+    {
+      method: 'DELETE',
+      path: 'kv/',
+      query: ['recurse', 'cas'],
+      handle: (key, query) => kv.delete(key, query),
+    },
   ];
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import type { Consul } from '../../mesh/consul.ts';
-import { look, openConsul, put, request } from './consul-helpers.ts';
+import { look, lookAtInstances, openConsul, put, registrationOf, request } from './consul-helpers.ts';
 
 /** Contract cases of the KV definitions: names of their own under the one prefix. */
 export const definitionCases: Record<string, (t: TestContext, url: string) => Promise<void>> = {
@@ -37,6 +37,28 @@ export const definitionCases: Record<string, (t: TestContext, url: string) => Pr
     await seen.until(all => all.get('short-lived') === true);
     await request(url, 'kv/mcp-mesh/services/short-lived', { method: 'DELETE' });
     await seen.until(all => !all.has('short-lived'));
+  },
+
+  async 'a definition is removed once its service has no instance, and not when it changes meanwhile'(
+    t,
+    url,
+  ) {
+    const consul = openConsul(t, url);
+    const key = 'kv/mcp-mesh/services/leaving';
+    assert.equal(await consul.removeDefinition('leaving', 'mcp-leaving'), true, 'there is none');
+    await consul.putDefinition('leaving', { a: 1 });
+    const instance = registrationOf('mcp-leaving');
+    await consul.register(instance);
+    assert.equal(await consul.removeDefinition('leaving', 'mcp-leaving'), false);
+    assert.deepEqual(await consul.getDefinition('leaving'), { a: 1 });
+    await consul.deregister(instance.id);
+    await lookAtInstances(consul, 'mcp-leaving').until(instances => instances.length === 0);
+    const { index } = await request(url, key);
+    await consul.putDefinition('leaving', { a: 2 });
+    assert.equal((await request(url, `${key}?cas=${index}`, { method: 'DELETE' })).text.trim(), 'false');
+    assert.deepEqual(await consul.getDefinition('leaving'), { a: 2 });
+    assert.equal(await consul.removeDefinition('leaving', 'mcp-leaving'), true);
+    assert.equal(await consul.getDefinition('leaving'), undefined);
   },
 
   async 'a definition that is no JSON is told once and leaves its last good value'(t, url) {

@@ -10,6 +10,7 @@ import { sweepOrphans } from '../child/orphans.ts';
 import type { LogLevel } from '../log-level.ts';
 import type { Target } from './control-client.ts';
 import { type ControlServer, startControl } from './control-server.ts';
+import { announceChange, withdraw } from './definitions.ts';
 import { Elastic, type ScalingTimes } from './elastic.ts';
 import { ServiceGroup, STARTS_AT_ONCE } from './group.ts';
 import { type Member, Members, requireCount } from './members.ts';
@@ -18,7 +19,6 @@ import { Ports } from './ports.ts';
 import type { Slot, SlotTimes, StopOptions } from './slot.ts';
 import { StartGate } from './start-gate.ts';
 import { describeInstance, describeService, type FleetStatus, memoryOf, slotName } from './status.ts';
-import { announceChange } from './traffic-share.ts';
 
 export interface FleetOptions {
   /** The registry file; it is followed. */
@@ -126,7 +126,7 @@ export class Fleet {
   apply({ services }: Registry): void {
     if (this.#stopped) return;
     const names = new Set(services.map(({ name }) => name));
-    for (const [name, member] of this.#members) if (!names.has(name)) this.#remove(name, member);
+    for (const [name, member] of this.#members) if (!names.has(name)) void this.#remove(name, member);
     for (const service of services) {
       const member = this.#members.get(service.name);
       if (!member) this.#add(service);
@@ -247,14 +247,14 @@ export class Fleet {
     this.#members.set(service.name, { group, elastic });
   }
 
-  #remove(name: string, { group, elastic }: Member): void {
-    this.#log.info({ service: name }, 'the registry has a service no more: its instances are drained');
+  async #remove(name: string, { group, elastic }: Member): Promise<void> {
+    const log = this.#log;
+    log.info({ service: name }, 'the registry has a service no more: its instances are drained');
     this.#members.delete(name);
     this.#leaving.add(group);
-    void elastic
-      .close()
-      .then(() => group.stop({}))
-      .finally(() => this.#leaving.delete(group));
+    const gone = elastic.close().then(() => group.stop({}));
+    await gone.finally(() => this.#leaving.delete(group));
+    if (!this.#members.has(name)) await withdraw(group.service, { consul: this.#consul, log });
   }
 
   /** After a worker's end: of many at once, one sweep sees all. */

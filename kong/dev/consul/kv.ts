@@ -52,25 +52,33 @@ export function createKv(clock: Clock) {
     put(key: string, query: URLSearchParams, value: Buffer): Reply {
       if (key === '') throw new Refusal(400, 'Missing key name');
       const before = entries.get(key);
-      const cas = query.get('cas');
-      if (cas !== null && !/^\d+$/.test(cas))
-        throw new Refusal(400, `strconv.ParseUint: parsing "${cas}": invalid syntax`);
-      if (cas !== null && Number(cas) !== (before?.modifyIndex ?? 0)) return reply(false);
+      const cas = readCas(query);
+      if (cas !== undefined && cas !== (before?.modifyIndex ?? 0)) return reply(false);
       if (before?.value.equals(value)) return reply(true);
       const modifyIndex = write();
       entries.set(key, { value, createIndex: before?.createIndex ?? modifyIndex, modifyIndex });
       return reply(true);
     },
 
-    /** DELETE /v1/kv/<key>[?recurse] */
+    /** DELETE /v1/kv/<key>[?recurse|cas=<ModifyIndex>] */
     delete(key: string, query: URLSearchParams): Reply {
       if (key === '' && !query.has('recurse')) throw new Refusal(400, 'Missing key name');
+      const cas = readCas(query);
+      const before = entries.get(key);
+      if (cas !== undefined && before && cas !== before.modifyIndex) return reply(false);
       const keys = query.has('recurse') ? below(key) : entries.has(key) ? [key] : [];
       if (keys.length > 0) graveyard.set(key, write());
       for (const gone of keys) entries.delete(gone);
       return reply(true);
     },
   };
+}
+
+function readCas(query: URLSearchParams): number | undefined {
+  const cas = query.get('cas');
+  if (cas === null) return undefined;
+  if (!/^\d+$/.test(cas)) throw new Refusal(400, `strconv.ParseUint: parsing "${cas}": invalid syntax`);
+  return Number(cas);
 }
 
 const RAW = {

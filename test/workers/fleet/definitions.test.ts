@@ -19,3 +19,17 @@ test('another share of the traffic is in Consul at once, before the first worker
   process.kill(before.pid, 0);
   process.kill(before.pid, 'SIGKILL');
 });
+
+test('a service that the registry has no more is forgotten, once its instances are gone', async t => {
+  const mesh = await startTestFleet(t, [scripted('stays'), scripted('goes')]);
+  await Promise.all(['stays', 'goes'].map(name => mesh.ready(name, 1)));
+  const consul = createConsul({ url: mesh.consulUrl });
+  t.after(() => consul.close());
+  assert.ok(await consul.getDefinition('goes'));
+  mesh.write([scripted('stays')]);
+  await until('its end', async () => (await consul.getDefinition('goes')) === undefined);
+  assert.ok(await consul.getDefinition('stays'));
+  mesh.write([scripted('stays'), scripted('goes')]);
+  await mesh.ready('goes', 1);
+  await until('its return', async () => (await consul.getDefinition('goes')) !== undefined);
+});
