@@ -1,5 +1,6 @@
 import { MeshError } from '../mesh/errors.ts';
 import { createAdaptiveLimit } from './adaptive-limit.ts';
+import { InFlight } from './in-flight.ts';
 
 export interface Admission {
   /**
@@ -52,7 +53,7 @@ const RETRY_MIN_MS = 100;
 export function createAdmission(options: AdmissionOptions): Admission {
   const { concurrency, queue, latencyMs, now = () => performance.now() } = options;
   const limit = createAdaptiveLimit({ max: concurrency, now });
-  const callers = new Map<string, Caller>();
+  const callers = new InFlight<string, Caller>();
   let inside = 0;
   /** Calls inside beyond each caller's first: only these are limited. */
   let extra = 0;

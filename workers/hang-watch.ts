@@ -26,6 +26,8 @@ export interface HangTimes {
   answerMs: number;
 }
 
+import { InFlight } from './in-flight.ts';
+
 interface HangWatchOptions {
   times?: HangTimes | undefined;
   ping(): void;
@@ -47,7 +49,8 @@ export function createHangWatch({
   const { quietMs, answerMs } = times;
   const tickMs = Math.ceil(Math.min(quietMs, answerMs) / TICKS);
   /** Calls without an answer; given-up ones until the server is heard. */
-  const owed = new Set<{ until: number; givenUp: boolean }>();
+  const owed = new InFlight<number, { id: number; until: number; givenUp: boolean }>();
+  let calls = 0;
   let lived = 0;
   let talked = false;
   let quietSince = 0;
@@ -56,7 +59,7 @@ export function createHangWatch({
   const restart = () => {
     quietSince = lived;
     pinged = undefined;
-    for (const call of owed) if (call.givenUp) owed.delete(call);
+    for (const { id, givenUp } of owed.values()) if (givenUp) owed.delete(id);
   };
   const tick = () => {
     lived += tickMs;
@@ -64,7 +67,7 @@ export function createHangWatch({
       talked = false;
       restart();
     } else if (!pinged && lived - quietSince >= quietMs) {
-      const verdictAt = Math.max(lived + answerMs, ...[...owed].map(({ until }) => until));
+      const verdictAt = Math.max(lived + answerMs, ...owed.values().map(({ until }) => until));
       pinged = { at: lived, verdictAt };
       ping();
     } else if (pinged && lived >= pinged.verdictAt) {
@@ -77,11 +80,12 @@ export function createHangWatch({
 
   return {
     began(allowedMs) {
-      const call = { until: lived + allowedMs, givenUp: false };
+      calls += 1;
+      const call = { id: calls, until: lived + allowedMs, givenUp: false };
       if (owed.size === 0) restart();
-      owed.add(call);
+      owed.set(call.id, call);
       return answered => {
-        if (answered) owed.delete(call);
+        if (answered) owed.delete(call.id);
         else call.givenUp = true;
       };
     },

@@ -16,6 +16,7 @@ import {
 } from '../mesh/jsonrpc.ts';
 import type { WireText } from '../mesh/wire-text.ts';
 import { createClock } from './clock.ts';
+import { InFlight } from './in-flight.ts';
 
 /** What answers a request of the server's: the member `"result":…` or `"error":…` of the response, as JSON text. */
 export type AnswerMember = string;
@@ -71,7 +72,7 @@ const EMPTY_RESULT = '"result":{}';
  */
 export class Multiplexer {
   readonly #options: MultiplexerOptions;
-  readonly #pending = new Map<number, Pending>();
+  readonly #pending = new InFlight<number, Pending>();
   /** Requests of the server's that wait for a client, by their id's JSON text. */
   readonly #asked = new Map<string, AbortController>();
   /** Calls that asked for logs and were given up: until the server answers them, its logs may be theirs. */
@@ -135,7 +136,7 @@ export class Multiplexer {
 
   /** The child is gone: everything in flight fails with this error. */
   fail(error: MeshError): void {
-    for (const pending of [...this.#pending.values()]) pending.reject(error);
+    for (const pending of this.#pending.values()) pending.reject(error);
     for (const asked of this.#asked.values()) asked.abort();
     this.#asked.clear();
     this.#lateLoggers.clear();
@@ -237,7 +238,7 @@ export class Multiplexer {
 
   /** On an exclusive server: the call that what the server says now belongs to, or is at least fit to carry it. */
   #lastCall(): Pending | undefined {
-    return [...this.#pending.values()].findLast(call => call.onNotification ?? call.onRequest);
+    return this.#pending.values().findLast(call => call.onNotification ?? call.onRequest);
   }
 
   /** A server that heeds the cancel never answers, so after a while silence has to do. */

@@ -17,6 +17,7 @@ import type { Caller } from '../caller.ts';
 import { type EventStream, openEventStream } from '../event-stream.ts';
 import { isGranted } from '../guard.ts';
 import type { Host } from '../host.ts';
+import { InFlight } from '../in-flight.ts';
 import type { Inbound } from '../inbound.ts';
 import { createMcpReply, type McpReply } from '../reply.ts';
 import type { Subscriptions } from '../subscriptions.ts';
@@ -34,7 +35,7 @@ const UPDATED = 'notifications/resources/updated';
 export class LegacyRoute {
   readonly #host: Host;
   /** Requests in flight by session and id, so that a client can cancel its own and nobody else's. */
-  readonly #cancellable = new Map<string, AbortController>();
+  readonly #cancellable = new InFlight<string, AbortController>();
   /** Each session has a server of its own, which only the worker that began the session has. */
   readonly #own: boolean;
 
