@@ -46,6 +46,8 @@ export interface Host {
   listens: Set<() => void>;
   /** Calls in servers, and those that wait for a place there. */
   inFlight(): number;
+  /** The last lines of stderr of all servers: the primary one's, then those of the others. */
+  stderrTail(): string[];
   /** Ends the standing streams: their clients open them elsewhere. */
   endStreams(): void;
   stop(): Promise<void>;
@@ -141,6 +143,7 @@ export function createHost({ tracing = NO_TRACING, ...options }: HostOptions): H
     readCaller: createCallerReader(settings.identityPublicKeys, service.name),
     tokens: createSessionTokens({ keys, service: service.name, owner }),
     streams: new ResumableStreams(),
+    stderrTail: () => [...tenants.stderrTail(), ...pool.stderrTail()],
     endStreams() {
       sessions.stop();
       for (const end of listens) end();

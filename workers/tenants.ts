@@ -61,6 +61,11 @@ export class Tenants {
     return this.#catalogs.get(server);
   }
 
+  /** The last lines of stderr of its servers, one server after the other. */
+  stderrTail(): string[] {
+    return this.#all().flatMap(({ server }) => server.stderrTail());
+  }
+
   async stop(): Promise<void> {
     clearInterval(this.#sweeper);
     await Promise.all(this.#all().map(({ server }) => server.stop()));

@@ -35,7 +35,7 @@ export function meetSupervisor(): Supervisor {
     // Before it listens there is nothing to drain.
     else if (message.type === 'stop') stop ? stop(message.idleMs) : process.exit(0);
     else if (message.type === 'logs')
-      tell({ type: 'logs', id: message.id, lines: worker?.host.server.stderrTail() });
+      tell({ type: 'logs', id: message.id, lines: worker?.host.stderrTail() });
     else if (message.type === 'log-level') {
       // A supervisor of another version may know levels that pino does not.
       if (log && isLogLevel(message.level)) setLogLevel(log, message.level);

@@ -135,6 +135,18 @@ describe('a fleet', () => {
     assert.ok(lines.length > 0);
   });
 
+  test('logs have the words of servers that were there for one call', async t => {
+    const mesh = await startTestFleet(t, [scripted('own', { isolation: 'session' })]);
+    const [row] = await mesh.ready('own', 1);
+    await callAt(row, 'crash');
+    for (const words of ['about to crash', 'mcp-mesh: a server is over: child exits with']) {
+      await until(words, async () => {
+        const { 'own#0': found = [] } = await mesh.fleet.logs({ service: 'own' });
+        return found.some(line => line.startsWith(words));
+      });
+    }
+  });
+
   test('logs of a worker that is gone are what it wrote itself, until another one has more to tell', async t => {
     const mesh = await startTestFleet(t, [scripted('broken', { env: { MODE: 'die' } })], {
       times: { restartFirstMs: 3000 },
