@@ -1,13 +1,13 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { forLineReaders } from '../mesh/json-text.ts';
 import { withLastWords } from '../mesh/last-words.ts';
 import type { Service } from '../mesh/registry.ts';
 import type { WireText } from '../mesh/wire-text.ts';
 import { type ChildCgroup, cgroupBase, createCgroup } from './child/cgroup.ts';
 import { type ChildEnvironment, createEnvironment } from './child/environment.ts';
 import { launchLine } from './child/launcher.ts';
+import { MessagePipe } from './child/message-pipe.ts';
 import { killFamily, newTag, processes, sweepOrphans } from './child/orphans.ts';
 import { HAS_PROC } from './child/process-table.ts';
 import { StderrTail } from './child/stderr-tail.ts';
@@ -42,8 +42,6 @@ const PIPE_GRACE_MS = 200;
 const STOP_STEP_MS = 2000;
 const POLL_MS = 20;
 const CGROUP_TRIES = 50;
-/** Of input that the server has not read yet; beyond it the server is stuck, and more would only fill our memory. */
-const UNREAD_MAX_BYTES = 64 * 1024 * 1024;
 
 let swept = false;
 
@@ -54,6 +52,7 @@ export class Child {
   readonly #tag = newTag();
   /** undefined: the system would not even try. */
   readonly #process: ChildProcessWithoutNullStreams | undefined;
+  readonly #input: MessagePipe | undefined;
   readonly #stderr: StderrTail;
   readonly #ended = Promise.withResolvers<void>();
   readonly #environment: ChildEnvironment;
@@ -67,7 +66,6 @@ export class Child {
   #spoke = false;
   /** What we ended it for; the first one counts. */
   #verdict: Verdict | undefined;
-  #corked = false;
 
   constructor(service: Service, log: Logger, handlers: ChildHandlers) {
     this.#log = log;
@@ -75,6 +73,7 @@ export class Child {
     this.#stderr = new StderrTail({ onLine: line => handlers.onStderr(line) });
     this.#environment = createEnvironment(service, this.#tag, log);
     this.#process = this.#spawn(service, this.#environment.variables);
+    this.#input = this.#process && new MessagePipe(this.#process.stdin);
     if (this.#process) this.#listen(this.#process, service.limits.line_bytes);
     else process.nextTick(() => this.#finish(null, null));
     this.#unwatch = this.#bound(service);
@@ -97,21 +96,8 @@ export class Child {
   }
 
   /** Writes one message. False when the process can no longer read it: then it was not delivered. */
-  write(line: WireText): boolean {
-    const stdin = this.#process?.stdin;
-    if (!stdin || this.#exited || !stdin.writable || stdin.writableLength > UNREAD_MAX_BYTES) return false;
-    if (!this.#corked) {
-      // All messages that came in one turn of the event loop leave in one system call.
-      this.#corked = true;
-      stdin.cork();
-      setImmediate(() => {
-        this.#corked = false;
-        stdin.uncork();
-      });
-    }
-    if (typeof line === 'string') stdin.write(`${forLineReaders(line)}\n`);
-    else for (const part of [...line.pieces, '\n']) stdin.write(part);
-    return true;
+  write(line: WireText, alone = false): boolean {
+    return !this.#exited && this.#input?.write(line, alone) === true;
   }
 
   /**

@@ -73,7 +73,7 @@ export class Connection {
       },
     });
     const multiplexer = new Multiplexer({
-      write: line => child.write(line),
+      write: (line, alone) => child.write(line, alone),
       exclusive,
       onNotification,
       onRequest,

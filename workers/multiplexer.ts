@@ -39,8 +39,8 @@ export interface CallOptions {
 }
 
 interface MultiplexerOptions {
-  /** Hands one line to the child; false when it can no longer read it. */
-  write(line: WireText): boolean;
+  /** Hands one line to the child; false when it can no longer read it. `alone`: of a call beside which there is no other. */
+  write(line: WireText, alone?: boolean): boolean;
   /**
    * All calls belong to one client, so everything the server says is for that client. On a shared server a request or
    * log that names no call belongs to nobody for certain, and is refused or dropped: never guessed at, never broadcast.
@@ -174,7 +174,7 @@ export class Multiplexer {
         return;
       }
       signal?.addEventListener('abort', abort, { once: true });
-      if (!this.#options.write(line(id)))
+      if (!this.#options.write(line(id), this.#pending.size === 1))
         pending.reject(new MeshError('child_unavailable', { delivered: 'no' }));
     });
   }
