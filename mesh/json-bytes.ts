@@ -1,4 +1,4 @@
-import type { Member } from './json-text.ts';
+import { type Member, readKey } from './json-text.ts';
 
 /** A member of an object among bytes; `members` where it is one of those that were asked for. */
 export interface ByteMember extends Member {
@@ -98,7 +98,7 @@ class Reader {
       at = keyEnd < 0 ? -1 : this.blank(keyEnd);
       if (at < 0 || bytes[at] !== COLON) return -1;
       const start = this.blank(at + 1);
-      const key = members && keyOf(bytes, keyStart, keyEnd);
+      const key = members && readKey(bytes.toString('latin1', keyStart + 1, keyEnd - 1));
       const below: ByteMember[] | undefined =
         key !== undefined && bytes[start] === BRACE && this.#descend.has(key) ? [] : undefined;
       const end = below ? this.object(start, depth + 1, below) : this.#value(start, depth + 1);
@@ -202,9 +202,4 @@ function isPlain(word: number): boolean {
 
 function isDigit(code: number): boolean {
   return code >= ZERO && code <= NINE;
-}
-
-function keyOf(bytes: Buffer, start: number, end: number): string {
-  const text = bytes.toString('latin1', start + 1, end - 1);
-  return text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text;
 }

@@ -30,29 +30,29 @@ export function membersOf(text: string, at = 0): Member[] {
   let i = skipBlank(text, skipBlank(text, at) + 1);
   while (text[i] !== '}') {
     const keyEnd = endOfString(text, i);
-    const key = text.slice(i + 1, keyEnd - 1);
+    const key = readKey(text.slice(i + 1, keyEnd - 1));
     const colon = skipBlank(text, keyEnd);
     const start = skipBlank(text, colon + 1);
     const end = endOfValue(text, start);
-    members.push({
-      key: key.includes('\\') ? (JSON.parse(`"${key}"`) as string) : key,
-      keyStart: i,
-      start,
-      end,
-    });
+    members.push({ key, keyStart: i, start, end });
     i = skipBlank(text, end);
     if (text[i] === ',') i = skipBlank(text, i + 1);
   }
   return members;
 }
 
-/** The member at a path of keys, or undefined. Of equal keys the last one counts, as for `JSON.parse`. */
+/** Of equal keys the last one counts, as for `JSON.parse`. */
+export function lastOf<T extends Pick<Member, 'key'>>(members: readonly T[], key: string): T | undefined {
+  return members.findLast(member => member.key === key);
+}
+
+/** The member at a path of keys, or undefined. */
 export function memberAt(text: string, path: readonly string[]): Member | undefined {
   let at = 0;
   let found: Member | undefined;
   for (const key of path) {
     if (text[skipBlank(text, at)] !== '{') return undefined;
-    found = membersOf(text, at).findLast(member => member.key === key);
+    found = lastOf(membersOf(text, at), key);
     if (!found) return undefined;
     at = found.start;
   }
@@ -138,6 +138,11 @@ export function inAscii(text: string): string {
 
 function escapeUnit(unit: string): string {
   return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
+}
+
+/** What a key says that stands like this between its quotes. */
+export function readKey(text: string): string {
+  return text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text;
 }
 
 function skipBlank(text: string, at: number): number {

@@ -4,11 +4,13 @@ import {
   changeObject,
   type Edit,
   elementsOf,
+  lastOf,
   type Member,
   memberAt,
   membersOf,
 } from './json-text.ts';
-import { type Outline, outlineOf, parseJson } from './outline.ts';
+import { type Outline, outlineOf } from './outline.ts';
+import { parseJson } from './read-json.ts';
 import { editText, joinLines, type WireText } from './wire-text.ts';
 
 export type JsonObject = Record<string, unknown>;
@@ -204,7 +206,7 @@ function isId(id: unknown): id is string | number {
 }
 
 function refuseDuplicates(message: RpcMessage, { members, membersIn }: Outline): void {
-  const top = message.kind === 'request' && message.spans ? message.spans.members : members();
+  const top = members();
   const duplicate = duplicateKey(top);
   if (duplicate !== undefined) throw invalid(`member "${duplicate}" stands twice`);
   const params = top.find(member => member.key === 'params');
@@ -233,9 +235,8 @@ function editOf(members: readonly Member[], key: string, json: string): Edit {
   return { start, end, json };
 }
 
-/** Of equal keys the last one counts, as for `JSON.parse`. */
 function memberOf(members: readonly Member[], key: string): Member {
-  const member = members.findLast(candidate => candidate.key === key);
+  const member = lastOf(members, key);
   if (!member) throw new MeshError('internal', { detail: `no member ${key}` });
   return member;
 }

@@ -1,6 +1,6 @@
-import { MeshError } from './errors.ts';
 import { type ByteMember, skim } from './json-bytes.ts';
-import { type Member, membersOf } from './json-text.ts';
+import { lastOf, type Member, membersOf } from './json-text.ts';
+import { parseJson } from './read-json.ts';
 import type { LongText, WireText } from './wire-text.ts';
 
 /** What is read of a message before it is known what it is. */
@@ -23,20 +23,15 @@ export function outlineOf(text: WireText): Outline {
   return (typeof text === 'string' ? undefined : outlineOfLong(text)) ?? outlineOfString(text.toString());
 }
 
-/** @throws MeshError `parse_error` */
-export function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new MeshError('parse_error', { detail: (cause as Error).message, cause });
-  }
-}
-
 function outlineOfString(text: string): Outline {
+  let members: Member[] | undefined;
   return {
     text,
     value: parseJson(text),
-    members: () => membersOf(text),
+    members() {
+      members ??= membersOf(text);
+      return members;
+    },
     membersIn: ({ start }) => membersOf(text, start),
   };
 }
@@ -45,9 +40,9 @@ function outlineOfString(text: string): Outline {
 function outlineOfLong(text: LongText): Outline | undefined {
   const members = skim(text.bytes, DESCEND);
   if (!members) return undefined;
-  const params = find(members, 'params');
-  const given = find(params?.members ?? [], 'arguments');
-  const result = find(members, 'method') ? undefined : find(members, 'result');
+  const params = lastOf(members, 'params');
+  const given = lastOf(params?.members ?? [], 'arguments');
+  const result = lastOf(members, 'method') ? undefined : lastOf(members, 'result');
   const edits = [
     ...(given ? [{ start: given.start, end: given.end, json: 'null' }] : []),
     ...(result ? [{ start: result.start, end: result.end, json: digestOf(result, text) }] : []),
@@ -61,12 +56,7 @@ function outlineOfLong(text: LongText): Outline | undefined {
 }
 
 function digestOf(result: ByteMember, text: LongText): string {
-  const isError = find(result.members ?? [], 'isError');
+  const isError = lastOf(result.members ?? [], 'isError');
   if (isError) return `{"isError":${text.slice(isError.start, isError.end)}}`;
   return result.members ? '{}' : 'null';
-}
-
-/** Of equal keys the last one counts, as for `JSON.parse`. */
-function find(members: readonly ByteMember[], key: string): ByteMember | undefined {
-  return members.findLast(member => member.key === key);
 }

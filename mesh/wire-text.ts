@@ -1,4 +1,4 @@
-import { isAscii } from 'node:buffer';
+import { isAscii, isUtf8 } from 'node:buffer';
 import { applyEdits, type Edit, inAscii, onOneLine } from './json-text.ts';
 
 /** JSON text on its way: a string, or, where it is long, what has the same methods. */
@@ -90,12 +90,26 @@ const scratch = Buffer.allocUnsafeSlow(256 * 1024);
 
 /** The text of these pieces (UTF-8), which become its own; what is no UTF-8 in them is replaced (U+FFFD). */
 export function wireText(pieces: readonly Buffer[]): WireText {
+  return longText(pieces) ?? join(pieces).toString('utf8');
+}
+
+/** As `wireText`; undefined where something is no UTF-8. */
+export function strictText(pieces: readonly Buffer[]): WireText | undefined {
+  const long = longText(pieces);
+  if (long) return long;
+  const bytes = join(pieces);
+  return isUtf8(bytes) ? bytes.toString('utf8') : undefined;
+}
+
+function longText(pieces: readonly Buffer[]): LongText | undefined {
   const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
-  const isLong = length >= LONG_BYTES && pieces.every(isAscii);
+  if (length < LONG_BYTES || !pieces.every(isAscii)) return undefined;
+  return new LongText(pieces.length * PIECE_BYTES <= length ? pieces : [join(pieces)], length);
+}
+
+function join(pieces: readonly Buffer[]): Buffer {
   const [first] = pieces;
-  const whole = () => (first && pieces.length === 1 ? first : Buffer.concat(pieces));
-  if (!isLong) return whole().toString('utf8');
-  return new LongText(pieces.length * PIECE_BYTES <= length ? pieces : [whole()], length);
+  return first && pieces.length === 1 ? first : Buffer.concat(pieces);
 }
 
 /** In UTF-8. */

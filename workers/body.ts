@@ -1,12 +1,14 @@
-import { isAscii, isUtf8 } from 'node:buffer';
-import type { FastifyContentTypeParser } from 'fastify';
+import type { FastifyContentTypeParser, FastifyRequest } from 'fastify';
 import { MeshError } from '../mesh/errors.ts';
+import { strictText, type WireText } from '../mesh/wire-text.ts';
 
-/** The body of a request that was read by `bodyReader`; none: undefined. */
-export type Body = readonly Buffer[] | undefined;
+/** The body of a request that was read by `bodyReader`; '' where there is none. */
+export function bodyOf({ body }: FastifyRequest): WireText {
+  return (body as WireText | undefined) ?? '';
+}
 
 /**
- * Reads bodies in the pieces in which they come, and as one where they are not ASCII: fastify's own parsers copy all.
+ * Reads bodies in the pieces in which they come: fastify's own parsers copy all.
  * Fails with MeshError `too_large`, `parse_error` (no UTF-8), `invalid_request` (it ended early).
  */
 export function bodyReader(maxBytes: number): FastifyContentTypeParser {
@@ -19,7 +21,7 @@ export function bodyReader(maxBytes: number): FastifyContentTypeParser {
     }
     const pieces: Buffer[] = [];
     let size = 0;
-    const end = (fault: Error | null, body?: Body) => {
+    const end = (fault: Error | null, body?: WireText) => {
       payload.off('data', take).off('end', finish).off('error', fail);
       done(fault, body);
     };
@@ -29,9 +31,8 @@ export function bodyReader(maxBytes: number): FastifyContentTypeParser {
       if (size > maxBytes) end(tooLarge());
     };
     const finish = () => {
-      if (pieces.every(isAscii)) return end(null, pieces);
-      const whole = Buffer.concat(pieces);
-      if (isUtf8(whole)) end(null, [whole]);
+      const text = strictText(pieces);
+      if (text !== undefined) end(null, text);
       else end(new MeshError('parse_error', { detail: 'the body is not UTF-8' }));
     };
     const fail = (cause: Error) =>

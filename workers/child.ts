@@ -162,14 +162,7 @@ export class Child {
 
   #listen(child: ChildProcessWithoutNullStreams, lineBytes: number): void {
     const { onLine, onLineTooLong } = this.#handlers;
-    child.stdout.on(
-      'data',
-      createLineReader({
-        maxBytes: lineBytes,
-        onLine,
-        onTooLong: onLineTooLong,
-      }),
-    );
+    child.stdout.on('data', createLineReader({ maxBytes: lineBytes, onLine, onTooLong: onLineTooLong }));
     child.stdout.once('data', () => {
       this.#spoke = true;
     });

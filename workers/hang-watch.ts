@@ -1,3 +1,5 @@
+import { InFlight } from './in-flight.ts';
+
 /**
  * THE RULE that tells a busy server from a hung one.
  *
@@ -25,8 +27,6 @@ export interface HangTimes {
   quietMs: number;
   answerMs: number;
 }
-
-import { InFlight } from './in-flight.ts';
 
 interface HangWatchOptions {
   times?: HangTimes | undefined;

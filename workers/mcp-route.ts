@@ -4,9 +4,8 @@ import { MeshError } from '../mesh/errors.ts';
 import { type RpcMessage, readBody } from '../mesh/jsonrpc.ts';
 import { HEADERS } from '../mesh/names.ts';
 import { RpcError } from '../mesh/rpc-error.ts';
-import { wireText } from '../mesh/wire-text.ts';
 import { accepts } from './accept.ts';
-import type { Body } from './body.ts';
+import { bodyOf } from './body.ts';
 import type { Host } from './host.ts';
 import type { Inbound } from './inbound.ts';
 import { LegacyRoute } from './legacy/route.ts';
@@ -32,7 +31,7 @@ export function addMcpRoute(app: FastifyInstance, host: Host): void {
       });
     }
     const inbound = inboundOf(request, reply);
-    const body = readBody(wireText((request.body as Body) ?? []), host.service.limits.batch);
+    const body = readBody(bodyOf(request), host.service.limits.batch);
     if (Array.isArray(body)) {
       if (body.some(isModern))
         throw new MeshError('invalid_request', { detail: `${MODERN_VERSION} has no batches` });

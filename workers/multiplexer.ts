@@ -14,6 +14,7 @@ import {
   rewriteRequest,
   withId,
 } from '../mesh/jsonrpc.ts';
+import { readJson } from '../mesh/read-json.ts';
 import type { WireText } from '../mesh/wire-text.ts';
 import { createClock } from './clock.ts';
 import { InFlight } from './in-flight.ts';
@@ -269,12 +270,7 @@ export class Multiplexer {
 
   /** What is no message but clearly meant as an answer: its call need not wait until its time is up. */
   #refuseAnswer(line: string, { message }: Error): void {
-    let value: unknown;
-    try {
-      value = JSON.parse(line);
-    } catch {
-      return;
-    }
+    const value = readJson(line);
     if (!isObject(value) || value.method !== undefined || typeof value.id !== 'number') return;
     const detail = `the answer is no JSON-RPC response (${message})`;
     this.#pending.get(value.id)?.reject(new MeshError('protocol_error', { detail, delivered: 'yes' }));

@@ -11,7 +11,7 @@ import { ownerHash } from '../mesh/names.ts';
 import { requestProof } from '../mesh/proof-request.ts';
 import type { Service } from '../mesh/registry.ts';
 import { type MeshTls, toWorker } from '../mesh/tls.ts';
-import type { Body } from './body.ts';
+import { bodyOf } from './body.ts';
 import type { Inbound } from './inbound.ts';
 
 export interface Peers {
@@ -100,8 +100,9 @@ export function createPeers({ consul, service, keys, tls, self }: PeersOptions):
       if (given === undefined) return false;
       const [expiry = '', tag = ''] = String(given).split('.');
       const tagBytes = Buffer.from(tag, 'base64url');
+      const body = Buffer.from(bodyOf(request).toString());
       const valid = keys.some((_key, i) => {
-        const wanted = mark(self(), expiry, bodyOf(request), i);
+        const wanted = mark(self(), expiry, body, i);
         return tagBytes.length === wanted.length && timingSafeEqual(tagBytes, wanted);
       });
       if (valid && Number(expiry) > Date.now()) return true;
@@ -112,7 +113,7 @@ export function createPeers({ consul, service, keys, tls, self }: PeersOptions):
       await look();
       const peer = instances.find(instance => ownerHash(instance.id) === owner);
       if (!peer || !(await isOurs(peer))) return false;
-      const body = bodyOf(inbound.request);
+      const body = Buffer.from(bodyOf(inbound.request).toString());
       const expiry = String(Date.now() + MARK_LIFETIME_MS);
       const sealed = `${expiry}.${mark(owner, expiry, body).toString('base64url')}`;
       return passOn(peer, inbound, body, sealed, tls && toWorker(tls, service.name));
@@ -165,8 +166,4 @@ async function passOn(
   await pipeline(answer, reply.raw).catch(() => {});
   outgoing.destroy();
   return true;
-}
-
-function bodyOf(request: FastifyRequest): Buffer {
-  return Buffer.concat((request.body as Body) ?? []);
 }

@@ -1,9 +1,10 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import { SERVER_REQUESTS } from '../mesh/eras.ts';
 import { MeshError } from '../mesh/errors.ts';
 import { isObject, type RpcRequest, readMessage, textAt } from '../mesh/jsonrpc.ts';
+import { parseJson } from '../mesh/read-json.ts';
 import { prefersStream } from './accept.ts';
-import type { Body } from './body.ts';
+import { bodyOf } from './body.ts';
 import type { Host } from './host.ts';
 import { findNameMismatch } from './modern/request.ts';
 import { ServiceDescriber } from './openapi/document.ts';
@@ -34,12 +35,12 @@ export function addRestRoutes(app: FastifyInstance, host: Host): void {
   };
 
   app.post('/execute', (request, reply) => {
-    const { command, params, ...options } = readExecution(bodyText(request));
+    const { command, params, ...options } = readExecution(bodyOf(request).toString());
     const message = METHODS.has(command) ? createRequest(command, params) : createCall(command, params);
     return answer(message, reply, options);
   });
   app.post<{ Params: { tool: string } }>('/tools/:tool', (request, reply) =>
-    answer(createCall(request.params.tool, bodyText(request) || '{}'), reply),
+    answer(createCall(request.params.tool, bodyOf(request).toString() || '{}'), reply),
   );
   app.get<{ Querystring: Query }>('/tools', async ({ query }, reply) =>
     reply.type('application/json').send(await ask(createRequest('tools/list', listParams(query)), reply)),
@@ -101,17 +102,8 @@ function createRequest(method: string, paramsText: string): RpcRequest {
   return readMessage(text) as RpcRequest;
 }
 
-function bodyText(request: FastifyRequest): string {
-  return Buffer.concat((request.body as Body) ?? []).toString('utf8');
-}
-
 function parse(text: string): Record<string, unknown> {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new MeshError('parse_error', { detail: (cause as Error).message, cause });
-  }
+  const value = parseJson(text);
   if (!isObject(value)) throw new MeshError('invalid_request', { detail: 'the body must be a JSON object' });
   return value;
 }

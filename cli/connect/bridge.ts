@@ -8,7 +8,6 @@ import {
   readBody,
   readChildMessage,
 } from '../../mesh/jsonrpc.ts';
-
 import { Call, type CallParts } from './call.ts';
 import { describeFault, waitAfter } from './faults.ts';
 import { ACCEPT, LegacySession } from './legacy-session.ts';

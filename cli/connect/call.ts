@@ -1,6 +1,5 @@
 import type { IncomingMessage } from 'node:http';
 import type { RpcRequest, RpcResponse } from '../../mesh/jsonrpc.ts';
-
 import { readPieces, readRefusal } from './answers.ts';
 import { Lost, Refused } from './faults.ts';
 import { ACCEPT, type LegacySession } from './legacy-session.ts';

@@ -1,7 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { isObject, type RpcRequest, readChildMessage, rewriteAt } from '../../mesh/jsonrpc.ts';
 import { HEADERS } from '../../mesh/names.ts';
-
 import { type Refusal, readPieces, readRefusal } from './answers.ts';
 import { Lost, Refused } from './faults.ts';
 import type { Link } from './link.ts';

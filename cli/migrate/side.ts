@@ -2,7 +2,6 @@ import { pino } from 'pino';
 import type { Era } from '../../mesh/eras.ts';
 import type { JsonObject } from '../../mesh/jsonrpc.ts';
 import { adHocService, type Service } from '../../mesh/registry.ts';
-
 import type { ChildExit } from '../../workers/child.ts';
 import { Connection } from '../../workers/connection.ts';
 import { modernMeta, type ServerInfo, shakeHands } from '../../workers/handshake.ts';

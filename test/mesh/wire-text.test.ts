@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { applyEdits, inAscii } from '../../mesh/json-text.ts';
-import { joinLines, LongText, wireText } from '../../mesh/wire-text.ts';
+import { joinLines, LongText, strictText, wireText } from '../../mesh/wire-text.ts';
 
 /** The text in pieces, cut at these places. */
 function cutAt(text: string, cuts: readonly number[]): Buffer[] {
@@ -83,6 +83,12 @@ describe('what was read', () => {
     const bytes = Buffer.from(`${LONG}é€`);
     assert.equal(wireText([bytes.subarray(0, 10_001), bytes.subarray(10_001)]), `${LONG}é€`);
     assert.equal(wireText([Buffer.from(LONG), Buffer.from([0xff])]), `${LONG}\ufffd`);
+  });
+
+  test('is not there when it must be UTF-8 and is not', () => {
+    assert.equal(strictText([Buffer.from(LONG), Buffer.from([0xff])]), undefined);
+    assert.equal(strictText([Buffer.from(`${LONG}é`)]), `${LONG}é`);
+    assert.ok(strictText([Buffer.from(LONG)]) instanceof LongText);
   });
 
   test('is put together where it came in many small pieces', () => {

@@ -4,7 +4,6 @@ import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { type RpcRequest, readMessage } from '../../mesh/jsonrpc.ts';
 import { adHocService, type Service } from '../../mesh/registry.ts';
-
 import type { HangTimes } from '../../workers/hang-watch.ts';
 import { type ServerState, StdioServer } from '../../workers/stdio-server.ts';
 import { untilWithin } from '../until.ts';

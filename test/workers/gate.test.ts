@@ -5,7 +5,6 @@ import type { AuditLog } from '../../mesh/audit-log.ts';
 import { MeshError } from '../../mesh/errors.ts';
 import type { Grants, Limits } from '../../mesh/grants.ts';
 import { type RpcRequest, readMessage } from '../../mesh/jsonrpc.ts';
-
 import type { Caller } from '../../workers/caller.ts';
 import { Gate } from '../../workers/gate.ts';
 import type { QuotaUse } from '../../workers/quota.ts';

@@ -6,7 +6,6 @@ import { describe, type TestContext, test } from 'node:test';
 import { type ErrorCode, MeshError } from '../../mesh/errors.ts';
 import { isObject, type RpcRequest, readMessage } from '../../mesh/jsonrpc.ts';
 import type { Service } from '../../mesh/registry.ts';
-
 import { createLoadMeter } from '../../workers/load.ts';
 import { createWorkerMetrics } from '../../workers/metrics.ts';
 import { Relay, type RelayOptions, type Upstream } from '../../workers/relay.ts';

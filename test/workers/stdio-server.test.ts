@@ -7,7 +7,6 @@ import { describe, type TestContext, test } from 'node:test';
 import { MeshError } from '../../mesh/errors.ts';
 import { type RpcRequest, readMessage } from '../../mesh/jsonrpc.ts';
 import type { Service } from '../../mesh/registry.ts';
-
 import { type ServerState, StdioServer } from '../../workers/stdio-server.ts';
 import { SCRIPTED, scriptedService, silentLog, toolCall } from './helpers.ts';
 

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type RpcRequest, readMessage } from '../../mesh/jsonrpc.ts';
-
 import type { ServerInfo } from '../../workers/connection.ts';
 import {
   readInputRequired,

@@ -7,7 +7,6 @@ import {
   rewriteAt,
   textAt,
 } from '../../mesh/jsonrpc.ts';
-
 import type { EventStream } from '../event-stream.ts';
 import type { AnswerMember } from '../multiplexer.ts';
 import type { SessionClaims } from './session-token.ts';

@@ -10,7 +10,6 @@ import {
   textAt,
 } from '../../mesh/jsonrpc.ts';
 import { RpcError } from '../../mesh/rpc-error.ts';
-
 import { requiredCapability } from '../legacy/client-session.ts';
 import { type AnswerMember, errorMember } from '../multiplexer.ts';
 

@@ -1,7 +1,6 @@
 import { type Era, RPC } from '../../mesh/eras.ts';
 import { MeshError } from '../../mesh/errors.ts';
 import { type RpcNotification, type RpcRequest, textAt } from '../../mesh/jsonrpc.ts';
-
 import type { Caller } from '../caller.ts';
 import { NO_CLIENT } from '../connection.ts';
 import type { Host } from '../host.ts';
