@@ -1,4 +1,5 @@
 import { isAscii, isUtf8 } from 'node:buffer';
+import type { Chunk } from './chunk.ts';
 import { applyEdits, type Edit, inAscii, onOneLine } from './json-text.ts';
 
 /** JSON text on its way: a string, or, where it is long, what has the same methods. */
@@ -17,22 +18,42 @@ const BLANK = 0x20;
  * ASCII, as most long texts are (Base64, JSON with escapes): so an index in the text is one in the bytes.
  */
 export class LongText {
-  readonly pieces: readonly Buffer[];
+  readonly #pieces: readonly Buffer[];
   /** In bytes, which are the characters. */
   readonly length: number;
+  readonly #memory: readonly Chunk[];
 
-  constructor(pieces: readonly Buffer[], length: number) {
-    this.pieces = pieces;
+  /** `memory`: what the pieces lie in, of which the text is a user. */
+  constructor(pieces: readonly Buffer[], length: number, memory: readonly Chunk[] = []) {
+    this.#pieces = pieces;
     this.length = length;
+    this.#memory = memory;
+  }
+
+  get pieces(): readonly Buffer[] {
+    if (this.#memory.some(chunk => chunk.isGone))
+      throw new Error('a text was read after its memory was given back');
+    return this.#pieces;
+  }
+
+  /** There is another user of the text, and of those that were edited out of it. */
+  retain(): void {
+    for (const chunk of this.#memory) chunk.retain();
+  }
+
+  /** One of its users is done with it. With the last one it is gone. */
+  release(): void {
+    for (const chunk of this.#memory) chunk.release();
   }
 
   /** All of it, in one place: valid until the next call, for any text. */
   get bytes(): Buffer {
-    const [first] = this.pieces;
-    if (first && this.pieces.length === 1) return first;
-    if (this.length > scratch.length) return Buffer.concat(this.pieces);
+    const { pieces } = this;
+    const [first] = pieces;
+    if (first && pieces.length === 1) return first;
+    if (this.length > scratch.length) return Buffer.concat(pieces);
     let at = 0;
-    for (const piece of this.pieces) at += piece.copy(scratch, at);
+    for (const piece of pieces) at += piece.copy(scratch, at);
     return scratch.subarray(0, this.length);
   }
 
@@ -48,7 +69,7 @@ export class LongText {
       .join('');
   }
 
-  /** The text with each edit's span replaced; spans must not overlap. */
+  /** The text with each edit's span replaced, in the same memory; spans must not overlap. */
   edit(edits: Edit[]): LongText {
     const pieces: Buffer[] = [];
     let from = 0;
@@ -60,7 +81,7 @@ export class LongText {
       from = end;
     }
     pieces.push(...this.#cut(from, this.length));
-    return new LongText(pieces, length);
+    return new LongText(pieces, length, this.#memory);
   }
 
   /** Puts all of it on one line, where it lies (see `onOneLine`). */
@@ -88,23 +109,42 @@ export class LongText {
 /** For texts in several pieces, while they are read; longer ones are put together anew each time. */
 const scratch = Buffer.allocUnsafeSlow(256 * 1024);
 
-/** The text of these pieces (UTF-8), which become its own; what is no UTF-8 in them is replaced (U+FFFD). */
-export function wireText(pieces: readonly Buffer[]): WireText {
-  return longText(pieces) ?? join(pieces).toString('utf8');
+/**
+ * The text of these pieces (UTF-8), which become its own; what is no UTF-8 in them is replaced (U+FFFD). Of their memory
+ * it is a user in the caller's place.
+ */
+export function wireText(pieces: readonly Buffer[], memory: readonly Chunk[]): WireText {
+  return longText(pieces, memory) ?? copied(pieces, memory, bytes => bytes.toString('utf8'));
 }
 
 /** As `wireText`; undefined where something is no UTF-8. */
-export function strictText(pieces: readonly Buffer[]): WireText | undefined {
-  const long = longText(pieces);
-  if (long) return long;
-  const bytes = join(pieces);
-  return isUtf8(bytes) ? bytes.toString('utf8') : undefined;
+export function strictText(pieces: readonly Buffer[], memory: readonly Chunk[]): WireText | undefined {
+  const read = (bytes: Buffer) => (isUtf8(bytes) ? bytes.toString('utf8') : undefined);
+  return longText(pieces, memory) ?? copied(pieces, memory, read);
 }
 
-function longText(pieces: readonly Buffer[]): LongText | undefined {
+/** A text has another user. */
+export function retain(text: WireText): void {
+  if (typeof text !== 'string') text.retain();
+}
+
+/** One of its users is done with a text. */
+export function release(text: WireText): void {
+  if (typeof text !== 'string') text.release();
+}
+
+function longText(pieces: readonly Buffer[], memory: readonly Chunk[]): LongText | undefined {
   const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
   if (length < LONG_BYTES || !pieces.every(isAscii)) return undefined;
-  return new LongText(pieces.length * PIECE_BYTES <= length ? pieces : [join(pieces)], length);
+  if (pieces.length * PIECE_BYTES <= length) return new LongText(pieces, length, memory);
+  return copied(pieces, memory, bytes => new LongText([bytes], length));
+}
+
+/** What is made of a copy of the bytes; their memory is done with. */
+function copied<T>(pieces: readonly Buffer[], memory: readonly Chunk[], copy: (bytes: Buffer) => T): T {
+  const made = copy(join(pieces));
+  for (const chunk of memory) chunk.release();
+  return made;
 }
 
 function join(pieces: readonly Buffer[]): Buffer {

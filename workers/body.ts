@@ -1,8 +1,9 @@
 import type { FastifyContentTypeParser, FastifyRequest } from 'fastify';
+import { Chunk } from '../mesh/chunk.ts';
 import { MeshError } from '../mesh/errors.ts';
 import { strictText, type WireText } from '../mesh/wire-text.ts';
 
-/** The body of a request that was read by `bodyReader`; '' where there is none. */
+/** The body of a request that was read by `bodyReader`; '' where there is none. Whoever is done with it may release it. */
 export function bodyOf({ body }: FastifyRequest): WireText {
   return (body as WireText | undefined) ?? '';
 }
@@ -31,7 +32,10 @@ export function bodyReader(maxBytes: number): FastifyContentTypeParser {
       if (size > maxBytes) end(tooLarge());
     };
     const finish = () => {
-      const text = strictText(pieces);
+      const text = strictText(
+        pieces,
+        pieces.map(piece => new Chunk(piece)),
+      );
       if (text !== undefined) end(null, text);
       else end(new MeshError('parse_error', { detail: 'the body is not UTF-8' }));
     };

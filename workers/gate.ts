@@ -5,7 +5,7 @@ import { changeObject } from '../mesh/json-text.ts';
 import { type AnswerKind, type RpcRequest, textAt } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
 import { countsTools } from '../mesh/role-limits.ts';
-import { byteLength, type WireText } from '../mesh/wire-text.ts';
+import { byteLength, release, retain, type WireText } from '../mesh/wire-text.ts';
 import { toToolError } from './arguments/tool-error.ts';
 import type { Tracing } from './call-trace.ts';
 import type { Caller } from './caller.ts';
@@ -73,6 +73,8 @@ export class Gate {
     let text: WireText | undefined;
     let answered: AnswerKind | undefined;
     let error: MeshError | undefined;
+    // It may go on when the request that it came with is over.
+    retain(request.text);
     const onAnswer = (kind: AnswerKind) => {
       answered = kind;
     };
@@ -107,6 +109,7 @@ export class Gate {
         nearEnd: use?.warning !== undefined,
         isListed: tool => this.#parts.isListed(upstream, tool),
       });
+      release(request.text);
     }
   }
 

@@ -4,6 +4,7 @@ import { MeshError } from '../mesh/errors.ts';
 import { type RpcMessage, readBody } from '../mesh/jsonrpc.ts';
 import { HEADERS } from '../mesh/names.ts';
 import { RpcError } from '../mesh/rpc-error.ts';
+import type { WireText } from '../mesh/wire-text.ts';
 import { accepts } from './accept.ts';
 import { bodyOf } from './body.ts';
 import type { Host } from './host.ts';
@@ -24,14 +25,9 @@ export function addMcpRoute(app: FastifyInstance, host: Host): void {
     forwarded: host.peers.isForwarded(request),
   });
 
-  app.post('/mcp', async (request, reply) => {
-    if (!accepts(request.headers.accept, 'application/json')) {
-      throw new MeshError('not_acceptable', {
-        detail: 'Accept must list application/json and text/event-stream',
-      });
-    }
-    const inbound = inboundOf(request, reply);
-    const body = readBody(bodyOf(request), host.service.limits.batch);
+  const post = async (text: WireText, inbound: Inbound): Promise<FastifyReply> => {
+    const { request, reply } = inbound;
+    const body = readBody(text, host.service.limits.batch);
     if (Array.isArray(body)) {
       if (body.some(isModern))
         throw new MeshError('invalid_request', { detail: `${MODERN_VERSION} has no batches` });
@@ -45,6 +41,17 @@ export function addMcpRoute(app: FastifyInstance, host: Host): void {
     if (!mismatch) return legacy.post(body, inbound);
     createMcpReply(request, reply, { idText: 'idText' in body ? body.idText : 'null' }).fail(mismatch);
     return reply;
+  };
+
+  app.post('/mcp', (request, reply) => {
+    if (!accepts(request.headers.accept, 'application/json')) {
+      throw new MeshError('not_acceptable', {
+        detail: 'Accept must list application/json and text/event-stream',
+      });
+    }
+    const text = bodyOf(request);
+    const answered = post(text, inboundOf(request, reply));
+    return typeof text === 'string' ? answered : answered.finally(() => text.release());
   });
   app.get('/mcp', (request, reply) => legacy.get(inboundOf(request, reply)));
   app.delete('/mcp', (request, reply) => legacy.delete(inboundOf(request, reply)));

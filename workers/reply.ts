@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { errorHeaders, type MeshError } from '../mesh/errors.ts';
 import { errorText } from '../mesh/jsonrpc.ts';
 import { RpcError } from '../mesh/rpc-error.ts';
-import type { WireText } from '../mesh/wire-text.ts';
+import { release, type WireText } from '../mesh/wire-text.ts';
 import { accepts, prefersStream } from './accept.ts';
 import { KEEP_ALIVE_MS, openEventStream } from './event-stream.ts';
 import type { ResumableStream } from './legacy/resumable.ts';
@@ -15,7 +15,7 @@ const RESUMABLE_AFTER_MS = 1000;
 export interface McpReply {
   /** A notification or request that goes before the answer; false when the client reads no stream, or has gone. */
   send(text: string): boolean;
-  /** The answer; `status` only shows while no stream has begun. */
+  /** The answer, which nobody else may use any more; `status` only shows while no stream has begun. */
   finish(text: WireText, status?: number): void;
   fail(error: MeshError | RpcError): void;
   /** Somebody else answers: nothing more comes from here. */
@@ -67,6 +67,7 @@ export function createMcpReply(
       return;
     }
     outlet.send(text.toString());
+    release(text);
     outlet.end();
   };
 
@@ -106,6 +107,6 @@ function sendJson(reply: FastifyReply, text: WireText): void {
   // In one system call.
   raw.cork();
   for (const piece of text.pieces) raw.write(piece);
-  raw.end();
+  raw.end(() => text.release());
   raw.uncork();
 }

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { LongText, type WireText } from '../../mesh/wire-text.ts';
 import { createLineReader } from '../../workers/line-reader.ts';
+import { asRead } from '../as-read.ts';
 
 function read(chunks: Uint8Array[], maxBytes = 1000) {
   const lines: string[] = [];
@@ -54,3 +56,33 @@ test('an endless line does not grow memory', () => {
 });
 
 test('empty lines are no messages', () => assert.deepEqual(read([Buffer.from('\n\na\n\n')]).lines, ['a']));
+
+test('what was read is given back once all lines in it are done with', () => {
+  const lines: WireText[] = [];
+  const reader = createLineReader({ maxBytes: 100_000, onLine: line => lines.push(line), onTooLong() {} });
+  const only = asRead('short\n'.repeat(1000));
+  reader(only);
+  assert.equal(only.length, 0, 'short lines are copies');
+
+  const long = 'a'.repeat(20_000);
+  const first = asRead(`${long}\n${long}`);
+  const second = asRead(`${long}\nshort\n`);
+  reader(first);
+  reader(second);
+  const [one, two] = lines.filter(line => line instanceof LongText);
+  assert.equal(one?.toString(), long);
+  one?.release();
+  assert.equal(two?.toString(), long.repeat(2), 'the next line lies in it, too');
+  two?.release();
+  assert.deepEqual([first.length, second.length], [0, 0]);
+});
+
+test('nothing is kept of a line that is dropped', () => {
+  const reader = createLineReader({ maxBytes: 10_000, onLine() {}, onTooLong() {} });
+  const chunks = [1, 2, 3].map(() => Buffer.alloc(6000, 'a'));
+  for (const chunk of chunks) reader(chunk);
+  assert.deepEqual(
+    chunks.map(chunk => chunk.length),
+    [0, 0, 0],
+  );
+});

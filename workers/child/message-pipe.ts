@@ -26,8 +26,13 @@ export class MessagePipe {
       pipe.write(`${forLineReaders(line)}\n`);
       return true;
     }
+    line.retain();
     pipe.cork();
-    for (const part of [...line.pieces, '\n']) pipe.write(part);
+    for (const piece of line.pieces) pipe.write(piece);
+    pipe.write('\n', fault => {
+      // Of one that failed something may still be on its way.
+      if (!fault) line.release();
+    });
     pipe.uncork();
     return true;
   }

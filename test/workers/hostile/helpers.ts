@@ -26,6 +26,9 @@ export async function startReady(t: TestContext, service: Service): Promise<Test
   return worker;
 }
 
+/** What a call may end in when its server was killed under it, or is not yet back. */
+export const CASUALTY = new Set(['child_crashed', 'child_unavailable']);
+
 /** For tests that draw: the seed is printed, and FC_SEED repeats a run. */
 export const SEED = process.env.FC_SEED ? Number(process.env.FC_SEED) : Math.floor(Math.random() * 2 ** 31);
 

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { seeded } from '../../seeded.ts';
 import { until } from '../../until.ts';
 import {
+  CASUALTY,
   type Client,
   connectLegacy,
   connectModern,
@@ -21,9 +22,6 @@ const CALLS = 1000;
 /** Calls after which the server is killed, in the middle of whatever goes on then. */
 const KILLS = new Set([200, 500, 800]);
 const AT_ONCE = 80;
-
-/** What a call may end in when its server was killed under it, or is not yet back. */
-const CASUALTY = new Set(['child_crashed', 'child_unavailable']);
 
 interface Tally {
   answered: number;
