@@ -74,23 +74,24 @@ export function createBreaker({
     }
   };
 
+  const runGuarded = async <T>(action: () => Promise<T>): Promise<T> => {
+    try {
+      return (await circuit.fire(async () => {
+        const value = await action();
+        // Not on opossum's 'success': it says that of an excused error, too.
+        failures = 0;
+        return value;
+      })) as T;
+    } catch (error) {
+      if ((error as { code?: unknown })?.code !== 'EOPENBREAKER') throw error;
+      const retryAfterMs = Math.max(0, openedAt + recoveryMs - Date.now());
+      const detail = `opened after ${failureThreshold} consecutive failures`;
+      throw new MeshError('circuit_open', { detail, delivered: 'no', retryAfterMs, cause: error });
+    }
+  };
+
   return {
-    async run<T>(action: () => Promise<T>): Promise<T> {
-      if (isClosed()) return runClosed(action);
-      try {
-        return (await circuit.fire(async () => {
-          const value = await action();
-          // Not on opossum's 'success': it says that of an excused error, too.
-          failures = 0;
-          return value;
-        })) as T;
-      } catch (error) {
-        if ((error as { code?: unknown })?.code !== 'EOPENBREAKER') throw error;
-        const retryAfterMs = Math.max(0, openedAt + recoveryMs - Date.now());
-        const detail = `opened after ${failureThreshold} consecutive failures`;
-        throw new MeshError('circuit_open', { detail, delivered: 'no', retryAfterMs, cause: error });
-      }
-    },
+    run: action => (isClosed() ? runClosed(action) : runGuarded(action)),
     trip() {
       if (!circuit.opened) circuit.open();
     },

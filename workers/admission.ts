@@ -2,15 +2,19 @@ import { MeshError } from '../mesh/errors.ts';
 import { createAdaptiveLimit } from './adaptive-limit.ts';
 import { InFlight } from './in-flight.ts';
 
+export interface EnterOptions {
+  timeoutMs: number;
+  signal?: AbortSignal | undefined;
+}
+
 export interface Admission {
+  /** Takes a place that is free; undefined where there is none, and the caller has to wait for one. */
+  enterNow(principal: string): (() => void) | undefined;
   /**
    * Waits for a place in the server; the returned function gives it back.
    * @throws MeshError `queue_full` with the time until a place is likely free, `timeout` and `cancelled` (not delivered)
    */
-  enter(
-    principal: string,
-    options: { timeoutMs: number; signal?: AbortSignal | undefined },
-  ): Promise<() => void>;
+  enter(principal: string, options: EnterOptions): Promise<() => void>;
   /** Calls that wait. */
   readonly queued: number;
 }
@@ -62,10 +66,13 @@ export function createAdmission(options: AdmissionOptions): Admission {
 
   const mayEnter = (caller: Caller) =>
     inside < concurrency && (caller.inside === 0 || extra + 1 < limit.value);
+  const forgetIdle = ({ principal, inside, waiting }: Caller) => {
+    if (inside === 0 && waiting.length === 0) callers.delete(principal);
+  };
   const changed = (caller: Caller) => {
     turns += 1;
     caller.turn = turns;
-    if (caller.inside === 0 && caller.waiting.length === 0) callers.delete(caller.principal);
+    forgetIdle(caller);
   };
   const callerOf = (principal: string): Caller => {
     const known = callers.get(principal);
@@ -121,26 +128,30 @@ export function createAdmission(options: AdmissionOptions): Admission {
     get queued() {
       return queued;
     },
+    enterNow(principal) {
+      const caller = callerOf(principal);
+      if (mayEnter(caller)) return goIn(caller);
+      forgetIdle(caller);
+      return undefined;
+    },
     enter(principal, { timeoutMs, signal }) {
       const caller = callerOf(principal);
       if (mayEnter(caller)) return Promise.resolve(goIn(caller));
       if (inside + queued >= concurrency + queue && !makeRoom(caller)) {
-        if (caller.inside === 0 && caller.waiting.length === 0) callers.delete(principal);
+        forgetIdle(caller);
         return Promise.reject(refusal());
       }
       queued += 1;
       const giveUp = () => {
         queued -= 1;
-        if (caller.inside === 0 && caller.waiting.length === 0) callers.delete(principal);
+        forgetIdle(caller);
       };
       return waitInLine(caller.waiting, { timeoutMs, signal, admit: () => goIn(caller), giveUp });
     },
   };
 }
 
-interface WaitOptions {
-  timeoutMs: number;
-  signal: AbortSignal | undefined;
+interface WaitOptions extends EnterOptions {
   admit(): () => void;
   /** Called when it waits no longer, and was not admitted. */
   giveUp(): void;

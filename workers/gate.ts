@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { AuditLog } from '../mesh/audit-log.ts';
-import { MeshError, toMeshError } from '../mesh/errors.ts';
+import { type MeshError, toMeshError } from '../mesh/errors.ts';
 import { changeObject } from '../mesh/json-text.ts';
 import { type AnswerKind, type RpcRequest, textAt } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
@@ -65,10 +65,13 @@ export class Gate {
 
   /** Carries one request to a server and resolves with the text of its response. @throws MeshError */
   async call(upstream: Upstream, request: RpcRequest, options: GateOptions): Promise<WireText> {
-    const { caller, continued, throwsInvalid, ...rest } = options;
-    const { checkArguments } = this.#parts;
+    const { caller, continued, throwsInvalid } = options;
+    const { principal } = caller;
+    const { checkArguments, quota, relay, service } = this.#parts;
     const started = performance.now();
     const trace = this.#parts.tracing.begin(request, caller);
+    const charge = continued ? undefined : chargeOf(request, caller, service.name);
+    let charged = false;
     let use: QuotaUse | undefined;
     let text: WireText | undefined;
     let answered: AnswerKind | undefined;
@@ -81,11 +84,14 @@ export class Gate {
     try {
       requireGrant(request, caller);
       if (checkArguments && !continued) await checkArguments(upstream, request);
-      use = continued ? undefined : await this.#charge(request, caller);
-      text = await this.#deliver(upstream, request, caller, { ...rest, trace, onAnswer });
+      if (charge) use = await quota.charge(charge);
+      charged = true;
+      text = await relay.call(upstream, request, { ...options, principal, trace, onAnswer });
       return withQuota(showGranted(request.method, text, caller.grants), use);
     } catch (fault) {
       error = toMeshError(fault);
+      // What never reached the server costs nothing.
+      if (charge && charged && error.delivered === 'no') await quota.refund(charge);
       if (error.errors && !throwsInvalid) return toToolError(request, error, upstream.info?.era);
       throw fault;
     } finally {
@@ -116,28 +122,6 @@ export class Gate {
   #costOf({ params: { name } }: RpcRequest): number {
     const { costs } = this.#parts.service;
     return (typeof name === 'string' && Object.hasOwn(costs, name) ? costs[name] : undefined) ?? 1;
-  }
-
-  async #charge(request: RpcRequest, caller: Caller): Promise<QuotaUse | undefined> {
-    const charged = chargeOf(request, caller, this.#parts.service.name);
-    return charged && this.#parts.quota.charge(charged);
-  }
-
-  /** What never reached the server costs nothing. */
-  async #deliver(
-    upstream: Upstream,
-    request: RpcRequest,
-    caller: Caller,
-    options: Omit<RelayOptions, 'principal'>,
-  ): Promise<WireText> {
-    const { relay, quota, service } = this.#parts;
-    try {
-      return await relay.call(upstream, request, { ...options, principal: caller.principal });
-    } catch (fault) {
-      const charged = chargeOf(request, caller, service.name);
-      if (charged && fault instanceof MeshError && fault.delivered === 'no') await quota.refund(charged);
-      throw fault;
-    }
   }
 
   #record(request: RpcRequest, { principal, callId }: Caller, result: object): void {

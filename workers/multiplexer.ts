@@ -54,7 +54,8 @@ interface MultiplexerOptions {
   log: Logger;
 }
 
-interface Pending extends CallOptions {
+interface Pending {
+  options: CallOptions;
   resolve(response: RpcResponse): void;
   reject(error: MeshError): void;
   /** Stops the clock until the returned function is called. */
@@ -96,7 +97,7 @@ export class Multiplexer {
   /** Whether the server may be logging for a call already: another could not be told from it (2026-07-28 logging). */
   get logging(): boolean {
     if (this.#lateLoggers.size > 0) return true;
-    return this.#pending.values().some(pending => pending.wantsLogs === true);
+    return this.#pending.values().some(({ options }) => options.wantsLogs === true);
   }
 
   /**
@@ -164,7 +165,7 @@ export class Multiplexer {
       const abort = () => giveUp('cancelled', 'the client cancelled the request');
       const clock = createClock(timeoutMs, () => giveUp('timeout', `no answer within ${timeoutMs} ms`));
       const pending: Pending = {
-        ...options,
+        options,
         resolve: settled(resolve),
         reject: settled(reject),
         hold: clock.hold,
@@ -199,7 +200,11 @@ export class Multiplexer {
       return;
     }
     const owner = this.#options.exclusive ? this.#lastCall() : undefined;
-    const handle = owner ? owner.onRequest : this.#options.exclusive ? this.#options.onRequest : undefined;
+    const handle = owner
+      ? owner.options.onRequest
+      : this.#options.exclusive
+        ? this.#options.onRequest
+        : undefined;
     if (!handle) {
       // What a client answers that has not declared the capability.
       send(errorMember(RPC.methodNotFound, `${request.method} is not available here`));
@@ -221,7 +226,8 @@ export class Multiplexer {
     const { method, params } = notification;
     if (method === 'notifications/progress') {
       const { progressToken } = params;
-      if (typeof progressToken === 'number') this.#pending.get(progressToken)?.onNotification?.(notification);
+      if (typeof progressToken === 'number')
+        this.#pending.get(progressToken)?.options.onNotification?.(notification);
       return;
     }
     if (method === 'notifications/cancelled') {
@@ -233,13 +239,13 @@ export class Multiplexer {
       return;
     }
     const owner = this.#options.exclusive ? this.#lastCall() : this.#logger();
-    if (owner?.onNotification) owner.onNotification(notification);
+    if (owner?.options.onNotification) owner.options.onNotification(notification);
     else if (this.#options.exclusive) this.#options.onNotification(notification);
   }
 
   /** On an exclusive server: the call that what the server says now belongs to, or is at least fit to carry it. */
   #lastCall(): Pending | undefined {
-    return this.#pending.values().findLast(call => call.onNotification ?? call.onRequest);
+    return this.#pending.values().findLast(({ options }) => options.onNotification ?? options.onRequest);
   }
 
   /** A server that heeds the cancel never answers, so after a while silence has to do. */
@@ -251,7 +257,7 @@ export class Multiplexer {
   /** On a shared server: the only call that asked for logs, when none of an earlier one can be among them. */
   #logger(): Pending | undefined {
     if (this.#lateLoggers.size > 0) return undefined;
-    return this.#pending.values().find(call => call.wantsLogs);
+    return this.#pending.values().find(({ options }) => options.wantsLogs);
   }
 
   #parse(line: WireText): RpcMessage | undefined {

@@ -2,7 +2,7 @@ import { toMeshError } from '../mesh/errors.ts';
 import type { RpcRequest } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
 import type { WireText } from '../mesh/wire-text.ts';
-import { type Admission, createAdmission } from './admission.ts';
+import { type Admission, createAdmission, type EnterOptions } from './admission.ts';
 import type { CallTrace, TracedServer } from './call-trace.ts';
 import type { LoadMeter } from './load.ts';
 import type { WorkerMetrics } from './metrics.ts';
@@ -22,6 +22,11 @@ export interface RelayOptions extends Omit<CallOptions, 'timeoutMs'> {
 export interface Upstream extends Revivable, TracedServer {
   readonly info: Revivable['info'];
   call(request: RpcRequest, options: CallOptions): Promise<WireText>;
+}
+
+interface Attempt extends Required<Pick<CallOptions, 'onNotification' | 'impatient'>> {
+  /** By the clock of `performance.now()`. */
+  deadline: number;
 }
 
 interface RelayParts {
@@ -60,7 +65,7 @@ export class Relay {
   /** Carries one request to a server and resolves with the text of its response. @throws MeshError */
   async call(upstream: Upstream, request: RpcRequest, options: RelayOptions): Promise<WireText> {
     const { service, metrics, isRepeatable } = this.#parts;
-    const { timeoutMs, ...rest } = options;
+    const { timeoutMs } = options;
     const bound = timeoutFor(service, request);
     const impatient = timeoutMs !== undefined && timeoutMs < bound;
     const started = performance.now();
@@ -77,8 +82,8 @@ export class Relay {
     try {
       return await this.#retries.run(call, number => {
         // What is left of the time for a second try says nothing of the server when it runs out.
-        const attempt = { ...rest, onNotification, impatient: impatient || number > 1 };
-        return this.#attempt(upstream, request, attempt, deadline);
+        const attempt = { onNotification, impatient: impatient || number > 1, deadline };
+        return this.#attempt(upstream, request, options, attempt);
       });
     } catch (fault) {
       const error = toMeshError(fault);
@@ -89,19 +94,24 @@ export class Relay {
     }
   }
 
+  /** Once, in a place of its own. @throws MeshError */
   async #attempt(
     upstream: Upstream,
     request: RpcRequest,
-    { principal, trace, ...options }: Omit<RelayOptions, 'timeoutMs'>,
-    deadline: number,
+    options: RelayOptions,
+    { onNotification, impatient, deadline }: Attempt,
   ): Promise<WireText> {
+    const { principal, trace, signal } = options;
     const left = () => Math.max(1, Math.round(deadline - performance.now()));
     trace?.waits();
-    const leave = await this.#enter(upstream, principal, left(), options.signal);
+    const admission = this.#admissionTo(upstream);
+    let leave = admission.enterNow(principal);
+    if (leave) this.#parts.metrics.waited(0);
+    else leave = await this.#wait(admission, principal, { timeoutMs: left(), signal });
     const entered = performance.now();
     try {
       const sent = trace?.enters(request, upstream) ?? request;
-      const text = await upstream.call(sent, { ...options, timeoutMs: left() });
+      const text = await upstream.call(sent, { ...options, onNotification, impatient, timeoutMs: left() });
       trace?.leaves({ text });
       this.#parts.load.observe(performance.now() - entered);
       return text;
@@ -114,17 +124,12 @@ export class Relay {
     }
   }
 
-  async #enter(
-    upstream: Upstream,
-    principal: string,
-    timeoutMs: number,
-    signal?: AbortSignal,
-  ): Promise<() => void> {
+  async #wait(admission: Admission, principal: string, options: EnterOptions): Promise<() => void> {
     this.#queued += 1;
     const asked = performance.now();
     let refused = false;
     try {
-      return await this.#admissionTo(upstream).enter(principal, { timeoutMs, signal });
+      return await admission.enter(principal, options);
     } catch (fault) {
       // Whom a full queue turns away at once does not make the others' waiting shorter.
       refused = toMeshError(fault).code === 'queue_full';

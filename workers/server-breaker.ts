@@ -26,16 +26,16 @@ export function createServerBreaker({ circuit_breaker }: Service): ServerBreaker
       return true;
     },
   });
+  const excusing = async <T>(action: () => Promise<T>): Promise<T> => {
+    try {
+      return await action();
+    } catch (error) {
+      excused.add(error as object);
+      throw error;
+    }
+  };
   return {
-    run: (options, action) =>
-      breaker.run(async () => {
-        try {
-          return await action();
-        } catch (error) {
-          if (options.impatient) excused.add(error as object);
-          throw error;
-        }
-      }),
+    run: (options, action) => breaker.run(options.impatient ? () => excusing(action) : action),
     get isOpen() {
       return breaker.state === 'open';
     },

@@ -44,23 +44,32 @@ interface LegacyCall {
 const ROUNDS_MAX = 20;
 
 /** A legacy client's request on a server of either era; resolves with the response's text. @throws MeshError, RpcError */
-export async function callForLegacy(
+export function callForLegacy(
   gate: Gate,
   target: LegacyUpstream,
   message: RpcRequest,
-  { session, caller, out, signal }: LegacyCall,
+  call: LegacyCall,
 ): Promise<WireText> {
+  const { session, caller, out, signal } = call;
   const token = progressTokenOf(message);
   const onNotification = (notification: RpcNotification) => {
     if (!isWanted(notification, session)) return;
     const text = restoreToken(notification, token);
     if (!out.send(text) && notification.method !== 'notifications/progress') session.tell(text);
   };
-  if (target.info.era === 'legacy') {
-    const options: GateOptions = { caller, signal, onNotification };
-    if (target.exclusive) options.onRequest = (asked, withdrawn) => session.ask(asked, withdrawn, out.send);
-    return gate.call(target.upstream, message, options);
-  }
+  if (target.info.era === 'modern') return callOnModern(gate, target, message, { ...call, onNotification });
+  const options: GateOptions = { caller, signal, onNotification };
+  if (target.exclusive) options.onRequest = (asked, withdrawn) => session.ask(asked, withdrawn, out.send);
+  return gate.call(target.upstream, message, options);
+}
+
+/** In rounds, since a modern server asks its client by an answer. */
+async function callOnModern(
+  gate: Gate,
+  target: LegacyUpstream,
+  message: RpcRequest,
+  { session, caller, out, signal, onNotification }: LegacyCall & Pick<GateOptions, 'onNotification'>,
+): Promise<WireText> {
   const logLevel = target.busyLogging() ? undefined : session.logLevel;
   let request = toModernRequest(message, session.claims, logLevel);
   for (let round = 0; round < ROUNDS_MAX; round += 1) {

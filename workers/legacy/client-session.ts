@@ -23,6 +23,12 @@ const ANSWER_MS = 300_000;
 /** Where a message to the client can go: false when it cannot. */
 export type Carrier = (text: string) => boolean;
 
+interface OpenRequest {
+  /** JSON text. */
+  idText: string;
+  aborter: AbortController;
+}
+
 /** What this worker remembers of a legacy session: its stream, what it asked its client, what it wants to hear. */
 export class ClientSession {
   readonly claims: SessionClaims;
@@ -34,6 +40,8 @@ export class ClientSession {
   /** Its standing GET stream. */
   #listener: EventStream | undefined;
   readonly #asked = new Map<string, (response: RpcResponse) => void>();
+  /** In their order. An id as a key would be a text that V8 keeps until its next full collection. */
+  readonly #open: OpenRequest[] = [];
   readonly #owner: string;
 
   constructor(claims: SessionClaims, owner: string) {
@@ -50,9 +58,26 @@ export class ClientSession {
     return (
       !this.listening &&
       this.#asked.size === 0 &&
+      this.#open.length === 0 &&
       this.subscriptions.size === 0 &&
       this.logLevel === undefined
     );
+  }
+
+  /** A request that its client can cancel until it is closed. */
+  open(idText: string): OpenRequest {
+    const request = { idText, aborter: new AbortController() };
+    this.#open.push(request);
+    return request;
+  }
+
+  close(request: OpenRequest): void {
+    this.#open.splice(this.#open.indexOf(request), 1);
+  }
+
+  /** Of several with one id, the last. */
+  cancel(idText: string): void {
+    this.#open.findLast(request => request.idText === idText)?.aborter.abort();
   }
 
   listen(stream: EventStream): void {

@@ -17,7 +17,6 @@ import type { Caller } from '../caller.ts';
 import { type EventStream, openEventStream } from '../event-stream.ts';
 import { isGranted } from '../guard.ts';
 import type { Host } from '../host.ts';
-import { InFlight } from '../in-flight.ts';
 import type { Inbound } from '../inbound.ts';
 import { createMcpReply, type McpReply } from '../reply.ts';
 import type { Subscriptions } from '../subscriptions.ts';
@@ -34,8 +33,6 @@ const UPDATED = 'notifications/resources/updated';
 /** Streamable HTTP for clients of 2024-11-05 to 2025-11-25. */
 export class LegacyRoute {
   readonly #host: Host;
-  /** Requests in flight by session and id, so that a client can cancel its own and nobody else's. */
-  readonly #cancellable = new InFlight<string, AbortController>();
   /** Each session has a server of its own, which only the worker that began the session has. */
   readonly #own: boolean;
 
@@ -182,14 +179,12 @@ export class LegacyRoute {
     this.#host.gate.check(message, caller);
     const local = answerLocally(message, session, target);
     if (local !== undefined) return local;
-    const key = `${session.claims.id}:${message.idText}`;
-    const aborter = new AbortController();
-    this.#cancellable.set(key, aborter);
+    const open = session.open(message.idText);
     try {
-      const call = { session, caller, out, signal: aborter.signal };
+      const call = { session, caller, out, signal: open.aborter.signal };
       return await callForLegacy(this.#host.gate, target, message, call);
     } finally {
-      if (this.#cancellable.get(key) === aborter) this.#cancellable.delete(key);
+      session.close(open);
     }
   }
 
@@ -210,7 +205,7 @@ export class LegacyRoute {
     }
     const requestId = textAt(message.text, ['params', 'requestId']);
     if (message.method === 'notifications/cancelled' && requestId !== undefined) {
-      this.#cancellable.get(`${session.claims.id}:${requestId}`)?.abort();
+      session.cancel(requestId);
     }
     if (message.method === 'notifications/roots/list_changed' && this.#own) {
       this.#host.pool.get(session.claims.id)?.notify(message.method);
