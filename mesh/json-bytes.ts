@@ -1,3 +1,4 @@
+import { JsonStrings } from './json-strings.ts';
 import { type Member, readKey } from './json-text.ts';
 
 /** A member of an object among bytes; `members` where it is one of those that were asked for. */
@@ -6,7 +7,6 @@ export interface ByteMember extends Member {
 }
 
 const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
 const BRACE = 0x7b;
 const BRACE_END = 0x7d;
 const BRACKET = 0x5b;
@@ -18,31 +18,9 @@ const PLUS = 0x2b;
 const POINT = 0x2e;
 const ZERO = 0x30;
 const NINE = 0x39;
-/** What an ASCII character is in a string (RFC 8259 §7). */
-const KINDS = new Uint8Array(128);
-const PLAIN = 0;
-const ENDS = 1;
-const ESCAPES = 2;
-const FORBIDDEN = 3;
-KINDS.fill(FORBIDDEN, 0, 0x20);
-KINDS[QUOTE] = ENDS;
-KINDS[BACKSLASH] = ESCAPES;
-/** How long an escape is, by the letter behind its backslash; 0 where there is none of that letter. */
-const ESCAPED = new Uint8Array(128);
-const HEX = 6;
-for (const letter of '"\\/bfnrt') ESCAPED[letter.charCodeAt(0)] = 2;
-ESCAPED[0x75] = HEX;
-const NO_WORDS = new Int32Array(0);
 const LITERALS = ['true', 'false', 'null'].map(word => Buffer.from(word));
 /** Deeper ones are left to a parser that does not recurse. */
 const DEPTH_MAX = 200;
-
-/** Four characters at a time: what is added sets the high bit of each that is none of these. All are ASCII. */
-const HIGH = 0x80808080 | 0;
-const QUOTES = 0x22222222;
-const BACKSLASHES = 0x5c5c5c5c;
-const NOT_ZERO = 0x7f7f7f7f;
-const NOT_CONTROL = 0x60606060;
 
 /**
  * Members of the object that these ASCII bytes are, with the members of those objects below it whose key `descend`
@@ -62,17 +40,12 @@ export function skim(bytes: Buffer, descend: ReadonlySet<string>): ByteMember[] 
 class Reader {
   readonly #bytes: Buffer;
   readonly #descend: ReadonlySet<string>;
-  readonly #words: Int32Array;
-  /** Index of the first byte of `#words`. */
-  readonly #aligned: number;
+  readonly #strings: JsonStrings;
 
   constructor(bytes: Buffer, descend: ReadonlySet<string>) {
     this.#bytes = bytes;
     this.#descend = descend;
-    this.#aligned = Math.min((4 - (bytes.byteOffset % 4)) % 4, bytes.length);
-    const count = (bytes.length - this.#aligned) >> 2;
-    this.#words =
-      count > 0 ? new Int32Array(bytes.buffer, bytes.byteOffset + this.#aligned, count) : NO_WORDS;
+    this.#strings = new JsonStrings(bytes);
   }
 
   blank(from: number): number {
@@ -94,7 +67,7 @@ class Reader {
     for (;;) {
       if (bytes[at] !== QUOTE) return -1;
       const keyStart = at;
-      const keyEnd = this.#string(at);
+      const keyEnd = this.#strings.end(at);
       at = keyEnd < 0 ? -1 : this.blank(keyEnd);
       if (at < 0 || bytes[at] !== COLON) return -1;
       const start = this.blank(at + 1);
@@ -114,7 +87,7 @@ class Reader {
 
   #value(at: number, depth: number): number {
     const code = this.#bytes[at] ?? -1;
-    if (code === QUOTE) return this.#string(at);
+    if (code === QUOTE) return this.#strings.end(at);
     if (code === BRACE) return this.object(at, depth, undefined);
     if (code === BRACKET) return this.#array(at, depth);
     if (code === MINUS || isDigit(code)) return this.#number(at);
@@ -162,42 +135,6 @@ class Reader {
     while (isDigit(this.#bytes[at] ?? 0)) at += 1;
     return at === from ? -1 : at;
   }
-
-  #string(from: number): number {
-    const bytes = this.#bytes;
-    const words = this.#words;
-    const aligned = this.#aligned;
-    let at = from + 1;
-    for (;;) {
-      const kind = KINDS[bytes[at] ?? 0];
-      if (kind === PLAIN) {
-        at += 1;
-        if (at < aligned || ((at - aligned) & 3) !== 0) continue;
-        at = aligned + plainUntil(words, (at - aligned) >> 2) * 4;
-        continue;
-      }
-      if (kind === ENDS) return at + 1;
-      const length = (kind === ESCAPES && ESCAPED[bytes[at + 1] ?? 0]) || 0;
-      if (length === 0 || (length === HEX && !this.#isHex(at + 2))) return -1;
-      at += length;
-    }
-  }
-
-  #isHex(from: number): boolean {
-    return /^[0-9a-fA-F]{4}$/.test(this.#bytes.toString('latin1', from, from + 4));
-  }
-}
-
-/** Index of the first word from this one on that has another character than plain ones. */
-function plainUntil(words: Int32Array, from: number): number {
-  let index = from;
-  while (index < words.length && isPlain(words[index] ?? 0)) index += 1;
-  return index;
-}
-
-function isPlain(word: number): boolean {
-  const marks = ((word ^ QUOTES) + NOT_ZERO) & ((word ^ BACKSLASHES) + NOT_ZERO) & (word + NOT_CONTROL);
-  return (marks & HIGH) === HIGH;
 }
 
 function isDigit(code: number): boolean {

@@ -1,5 +1,6 @@
 import { isAscii, isUtf8 } from 'node:buffer';
 import type { Chunk } from './chunk.ts';
+import { scratch } from './json-strings.ts';
 import { applyEdits, type Edit, inAscii, onOneLine } from './json-text.ts';
 
 /** JSON text on its way: a string, or, where it is long, what has the same methods. */
@@ -105,9 +106,6 @@ export class LongText {
     return cut;
   }
 }
-
-/** For texts in several pieces, while they are read; longer ones are put together anew each time. */
-const scratch = Buffer.allocUnsafeSlow(256 * 1024);
 
 /**
  * The text of these pieces (UTF-8), which become its own; what is no UTF-8 in them is replaced (U+FFFD). Of their memory

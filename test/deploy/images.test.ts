@@ -8,6 +8,7 @@ import { after, describe, type TestContext, test } from 'node:test';
 import { validate } from 'dockerfile-utils';
 import { startConsul } from '../../kong/dev/consul.ts';
 import { startGateway } from '../../kong/dev/gateway.ts';
+import { NODE_FLAGS } from '../../workers/node-flags.ts';
 import { writeOpenPolicy } from '../plugin-gateway.ts';
 import { freePort } from '../real-program.ts';
 import { until } from '../until.ts';
@@ -31,6 +32,18 @@ describe('Dockerfiles', () => {
       }
     });
   }
+
+  test('a worker runs with the options that the fleet gives its own', () => {
+    const stage = readDockerfile('workers/Dockerfile').find(({ name }) => name === 'worker');
+    const entry = stage?.instructions.find(each => each.name === 'ENTRYPOINT')?.text;
+    assert.deepEqual(JSON.parse(entry ?? '[]'), [
+      '/usr/bin/tini',
+      '--',
+      'node',
+      ...NODE_FLAGS,
+      'dist/worker/worker.mjs',
+    ]);
+  });
 
   test('the linter finds what is wrong', () => {
     assert.notDeepEqual(validate('FROM node\nCOPPY a b\n', {}), []);
