@@ -9,6 +9,6 @@ export const NODE_FLAGS: readonly string[] = [
   '--no-allocation-site-pretenuring',
   // What is kept is small, and may not grow to four times that before V8 looks through it.
   '--heap-growing-percent=100',
-  // Each thread that helps V8 holds on to memory of its own.
-  '--v8-pool-size=1',
+  // Each thread that helps V8 holds on to memory of its own; with only one, single calls took a quarter longer.
+  '--v8-pool-size=2',
 ];
