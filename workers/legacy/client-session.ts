@@ -8,6 +8,7 @@ import {
   textAt,
 } from '../../mesh/jsonrpc.ts';
 import type { EventStream } from '../event-stream.ts';
+import { InFlight } from '../in-flight.ts';
 import type { AnswerMember } from '../multiplexer.ts';
 import type { SessionClaims } from './session-token.ts';
 
@@ -24,6 +25,7 @@ const ANSWER_MS = 300_000;
 export type Carrier = (text: string) => boolean;
 
 interface OpenRequest {
+  number: number;
   /** JSON text. */
   idText: string;
   aborter: AbortController;
@@ -40,8 +42,9 @@ export class ClientSession {
   /** Its standing GET stream. */
   #listener: EventStream | undefined;
   readonly #asked = new Map<string, (response: RpcResponse) => void>();
-  /** In their order. An id as a key would be a text that V8 keeps until its next full collection. */
-  readonly #open: OpenRequest[] = [];
+  /** By a number of ours: an id as a key would be a text that V8 keeps until its next full collection. */
+  readonly #open = new InFlight<number, OpenRequest>();
+  #lastNumber = 0;
   readonly #owner: string;
 
   constructor(claims: SessionClaims, owner: string) {
@@ -58,7 +61,7 @@ export class ClientSession {
     return (
       !this.listening &&
       this.#asked.size === 0 &&
-      this.#open.length === 0 &&
+      this.#open.size === 0 &&
       this.subscriptions.size === 0 &&
       this.logLevel === undefined
     );
@@ -66,18 +69,20 @@ export class ClientSession {
 
   /** A request that its client can cancel until it is closed. */
   open(idText: string): OpenRequest {
-    const request = { idText, aborter: new AbortController() };
-    this.#open.push(request);
+    this.#lastNumber += 1;
+    const request = { number: this.#lastNumber, idText, aborter: new AbortController() };
+    this.#open.set(request.number, request);
     return request;
   }
 
-  close(request: OpenRequest): void {
-    this.#open.splice(this.#open.indexOf(request), 1);
+  close({ number }: OpenRequest): void {
+    this.#open.delete(number);
   }
 
   /** Of several with one id, the last. */
   cancel(idText: string): void {
-    this.#open.findLast(request => request.idText === idText)?.aborter.abort();
+    const named = this.#open.values().findLast(request => request.idText === idText);
+    named?.aborter.abort();
   }
 
   listen(stream: EventStream): void {
