@@ -16,7 +16,7 @@ export class Chunk {
   }
 
   get isGone(): boolean {
-    return this.#users === 0;
+    return this.#users <= 0;
   }
 
   retain(): this {

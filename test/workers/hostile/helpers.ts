@@ -228,9 +228,25 @@ export function connectModern(url: string, capabilities: object = {}): Client {
   };
 }
 
-/** One client of each era. */
-export async function clientsOf(url: string): Promise<Client[]> {
-  return [await connectLegacy(url), connectModern(url)];
+/** Clients of each era, one of the one after one of the other. */
+export async function clientsOf(url: string, ofEach = 1): Promise<Client[]> {
+  const pairs = Array.from({ length: ofEach }, async () => [await connectLegacy(url), connectModern(url)]);
+  return (await Promise.all(pairs)).flat();
+}
+
+/** Kills a server that no kill before has met: two that overlap on a slow machine are told the same pid. */
+export async function killServer(url: string, killed: Set<number>): Promise<void> {
+  for (;;) {
+    await untilReady(url);
+    const answer = await connectModern(url).call(0, 'pid');
+    // Just then it may have died of the kill before.
+    if (!answer.messages[0].result) continue;
+    const pid = Number(textOf(answer));
+    if (killed.has(pid)) continue;
+    killed.add(pid);
+    process.kill(pid, 'SIGKILL');
+    return;
+  }
 }
 
 /** The text of a tool's answer; throws when the last message is none. */

@@ -4,9 +4,10 @@ import { seeded } from '../../seeded.ts';
 import {
   CASUALTY,
   type Client,
+  clientsOf,
   connectLegacy,
-  connectModern,
   hostileService,
+  killServer,
   SEED,
   startReady,
   textOf,
@@ -25,11 +26,8 @@ for (const ERA of ['legacy', 'modern'] as const) {
   test(`long messages on a ${ERA} server are nobody else's (FC_SEED=${SEED})`, async t => {
     const worker = await startReady(t, hostileService({ ERA }, { timeout_ms: 20_000 }));
     const random = seeded(SEED);
-    const clients: Client[] = await Promise.all(
-      Array.from({ length: 6 }, async (_, i) =>
-        i % 2 === 0 ? await connectLegacy(worker.url) : connectModern(worker.url),
-      ),
-    );
+    const clients = await clientsOf(worker.url, 3);
+    const killed = new Set<number>();
     let begun = 0;
     const ended = { answered: 0, left: 0, failed: 0 };
     const caller = async () => {
@@ -39,10 +37,7 @@ for (const ERA of ['legacy', 'modern'] as const) {
         const text = `<${number}>`.repeat(1 + Math.floor(random() * (LONGEST / 6)));
         const client = clients[Math.floor(random() * clients.length)] as Client;
         const leavesAfter = random() < 0.15 ? random() * 10 : undefined;
-        if (KILLS.has(number)) {
-          const pid = textOf(await connectModern(worker.url).call(0, 'pid'));
-          process.kill(Number(pid), 'SIGKILL');
-        }
+        if (KILLS.has(number)) await killServer(worker.url, killed);
         const leaving = new AbortController();
         if (leavesAfter !== undefined) setTimeout(() => leaving.abort(), leavesAfter);
         const answer = await client
@@ -70,20 +65,16 @@ for (const ERA of ['legacy', 'modern'] as const) {
 
 test('an answer that its client is slow to read is nobody else’s meanwhile', async t => {
   const worker = await startReady(t, hostileService());
-  const echo = (text: string) => ({
-    method: 'POST',
-    headers: { 'content-type': 'application/json', accept: 'application/json, text/event-stream' },
-    body: JSON.stringify({
-      jsonrpc: '2.0',
-      id: 1,
-      method: 'tools/call',
-      params: { name: 'echo', arguments: { text } },
-    }),
-  });
-  const { headers } = await connectLegacy(worker.url);
+  const session = await connectLegacy(worker.url);
+  const headers = {
+    'content-type': 'application/json',
+    accept: 'application/json, text/event-stream',
+    ...session.headers,
+  };
   const call = (text: string) => {
-    const request = echo(text);
-    return fetch(`${worker.url}/mcp`, { ...request, headers: { ...request.headers, ...headers } });
+    const params = { name: 'echo', arguments: { text } };
+    const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params });
+    return fetch(`${worker.url}/mcp`, { method: 'POST', headers, body });
   };
   const text = 'abcdefgh'.repeat(1_000_000);
   const slow = await call(text);

@@ -5,10 +5,10 @@ import { until } from '../../until.ts';
 import {
   CASUALTY,
   type Client,
-  connectLegacy,
-  connectModern,
+  clientsOf,
   type Exchange,
   hostileService,
+  killServer,
   type LegacyClient,
   metric,
   SEED,
@@ -35,11 +35,7 @@ for (const ERA of ['legacy', 'modern'] as const) {
   test(`${CALLS} calls on a ${ERA} server, with cancels, disconnects and kills (FC_SEED=${SEED})`, async t => {
     const worker = await startReady(t, hostileService({ ERA }, { timeout_ms: 20_000 }));
     const random = seeded(SEED);
-    const clients: Client[] = await Promise.all(
-      Array.from({ length: 10 }, async (_, i) =>
-        i % 2 === 0 ? await connectLegacy(worker.url) : connectModern(worker.url),
-      ),
-    );
+    const clients = await clientsOf(worker.url, 5);
     const tally: Tally = { answered: 0, refused: 0, cancelled: 0, abandoned: 0, casualties: 0 };
     const killed = new Set<number>();
     let begun = 0;
@@ -200,19 +196,4 @@ function settle(
   }
   outcome();
   return false;
-}
-
-/** Kills a server that no kill before has met: two that overlap on a slow machine are told the same pid. */
-async function killServer(url: string, killed: Set<number>): Promise<void> {
-  for (;;) {
-    await untilReady(url);
-    const answer = await connectModern(url).call(0, 'pid');
-    // Just then it may have died of the kill before.
-    if (!answer.messages[0].result) continue;
-    const pid = Number(textOf(answer));
-    if (killed.has(pid)) continue;
-    killed.add(pid);
-    process.kill(pid, 'SIGKILL');
-    return;
-  }
 }
