@@ -99,10 +99,12 @@ export function createSessionTokens({
     read(token, principal) {
       // A header has no NUL, so no other pair makes the same text.
       const pair = `${token}\0${principal}`;
-      const dated = known.get(pair) ?? verify(token, principal);
-      if (!dated || seconds() - dated.mintedAt > LIFETIME_S) return undefined;
-      known.set(pair, dated);
-      return dated.claims;
+      let dated = known.get(pair);
+      if (!dated) {
+        dated = verify(token, principal);
+        if (dated) known.set(pair, dated);
+      }
+      return dated && seconds() - dated.mintedAt <= LIFETIME_S ? dated.claims : undefined;
     },
   };
 }
