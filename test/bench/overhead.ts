@@ -27,22 +27,21 @@ const SHAPES: readonly (Shape & { what: string })[] = SIZES.flatMap(([bytes, siz
 const MANY_SESSIONS = { callers: 64, sessions: 64, bytes: 100, what: '64 in flight, 100 B, 64 sessions' };
 
 const bundle = await bundleWorker();
-const targets = [
-  await startDirect(),
-  await startHttpEcho('fastify'),
-  await startBareBridge('parse'),
-  await startBareBridge('splice'),
-  await startWorker({ program: bundle.program }),
-  await startGateway(bundle.program),
+const starters: readonly (() => Promise<Target>)[] = [
+  startDirect,
+  () => startHttpEcho('fastify'),
+  () => startBareBridge('parse'),
+  () => startBareBridge('splice'),
+  () => startWorker({ program: bundle.program }),
+  () => startGateway(bundle.program),
 ];
+/** In the order of their tables. */
+const names = new Set<string>();
 try {
-  for (const target of targets)
-    for (const bytes of [100, LONG]) await runLoad(target, { callers: 8, bytes }, WARM_UP);
   const loads = await measureAll();
   for (const { what } of [...SHAPES, MANY_SESSIONS]) reportTable(tableOf(what, loads));
   reportBars(loads);
 } finally {
-  for (const target of targets) await target.stop();
   bundle.remove();
 }
 
@@ -52,32 +51,53 @@ type Loads = (target: string, what: string) => Load;
 async function measureAll(): Promise<Loads> {
   const rounds = new Map<string, Load[]>();
   for (let round = 0; round < ROUNDS; round += 1) {
-    for (const shape of [...SHAPES, MANY_SESSIONS]) {
-      const shift = round % targets.length;
-      for (const target of [...targets.slice(shift), ...targets.slice(0, shift)]) {
-        if (shape.sessions !== undefined && !hasSessions(target)) continue;
-        const key = `${target.name}, ${shape.what}`;
-        rounds.set(key, [...(rounds.get(key) ?? []), await runQuietLoad(target, shape, WINDOW, TRIES)]);
-      }
-    }
+    for (const [key, load] of await measureRound(round)) rounds.set(key, [...(rounds.get(key) ?? []), load]);
   }
-  return (target, what) => medianLoad(rounds.get(`${target}, ${what}`) ?? []);
+  return (target, what) => medianLoad(rounds.get(keyOf(target, what)) ?? []);
 }
 
-function hasSessions({ name }: Target): boolean {
+/** With processes of its own: two of the same program differ by up to a fifth, for as long as they live. */
+async function measureRound(round: number): Promise<Map<string, Load>> {
+  const loads = new Map<string, Load>();
+  const targets: Target[] = [];
+  try {
+    for (const start of starters) targets.push(await start());
+    for (const { name } of targets) names.add(name);
+    for (const target of targets)
+      for (const bytes of [100, LONG]) await runLoad(target, { callers: 8, bytes }, WARM_UP);
+    const shift = round % targets.length;
+    const ordered = [...targets.slice(shift), ...targets.slice(0, shift)];
+    for (const shape of [...SHAPES, MANY_SESSIONS]) {
+      for (const target of ordered) {
+        if (shape.sessions !== undefined && !hasSessions(target.name)) continue;
+        loads.set(keyOf(target.name, shape.what), await runQuietLoad(target, shape, WINDOW, TRIES));
+      }
+    }
+    return loads;
+  } finally {
+    for (const target of targets) await target.stop();
+  }
+}
+
+function keyOf(target: string, what: string): string {
+  return `${target}, ${what}`;
+}
+
+function hasSessions(name: string): boolean {
   return name === 'worker' || name === 'gateway + worker';
 }
 
 function tableOf(what: string, loads: Loads) {
   const bare = loads('bare bridge', what.replace(', 64 sessions', ''));
-  const measured = what === MANY_SESSIONS.what ? targets.filter(hasSessions) : targets;
+  const all = [...names];
+  const measured = what === MANY_SESSIONS.what ? all.filter(hasSessions) : all;
   return {
     title: `${what} (median of ${ROUNDS})`,
     columns: [
       ...['', 'calls/s', 'p50 ms', 'p99 ms', 'CPU µs a call', '× bare bridge: calls/s', 'p50', 'CPU'],
       ...['CPU by process', 'others, cores'],
     ],
-    rows: measured.map(({ name }) => {
+    rows: measured.map(name => {
       const load = loads(name, what);
       const parts = Object.entries(load.cpuUs).map(([process, us]) => `${process} ${format(us)}`);
       return [
