@@ -39,7 +39,7 @@ describe(`whatever comes over HTTP (FC_SEED=${SEED})`, () => {
         const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
         const length = `content-length: ${Buffer.byteLength(text)}\r\n`;
         const head = `${verb} ${target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n${lines.join('')}${length}\r\n`;
-        assertAnswers(await talk(url, [Buffer.from(head, 'latin1'), Buffer.from(text)]), verb);
+        assertAnswers(await talk(url, [Buffer.from(head, 'latin1'), Buffer.from(text)]), verb, head + text);
       }),
       { ...OPTIONS, numRuns: 1500 },
     );
@@ -104,7 +104,7 @@ describe(`whatever comes over HTTP (FC_SEED=${SEED})`, () => {
     const url = await startLimited(t);
     await fc.assert(
       fc.asyncProperty(rawRequest, async pieces => {
-        assertAnswers(await talk(url, pieces), 'GET');
+        assertAnswers(await talk(url, pieces), 'GET', Buffer.concat(pieces).toString());
       }),
       { ...OPTIONS, numRuns: 1000 },
     );
