@@ -64,8 +64,8 @@ export interface FleetHarness {
   workers(service: string): WorkerProcess[];
   /** What a gateway says of a service. */
   status(service: string, gateway?: number): Promise<Status>;
-  /** Waits until each gateway sees so many healthy instances, and no others. */
-  healthy(service: string, count: number): Promise<void>;
+  /** Waits until each gateway sees so many healthy instances, or just these by their ids, and no others. */
+  healthy(service: string, wanted: number | readonly string[]): Promise<void>;
   /** The pids of the servers that executed a call, in their order: more than one is a call delivered twice. */
   executions(): Map<string, number[]>;
   /** The last lines that gateways and workers printed. */
@@ -176,11 +176,16 @@ function describe(
     urls,
     workers: name => workers.get(name) ?? [],
     status,
-    async healthy(service, count) {
+    async healthy(service, wanted) {
+      const count = typeof wanted === 'number' ? wanted : wanted.length;
+      const isMeant = (id: string) => typeof wanted === 'number' || wanted.includes(id);
       let seen: Status[] = [];
       const look = async () => {
         seen = await Promise.all(urls.map((_, gateway) => status(service, gateway)));
-        return seen.every(({ healthy, instances }) => healthy === count && instances === count);
+        return seen.every(
+          ({ healthy, instances, details }) =>
+            healthy === count && instances === count && details.every(({ id }) => isMeant(id)),
+        );
       };
       await until(`${count} healthy instances of ${service}`, look, () =>
         [JSON.stringify(seen), ...lines].join('\n'),
