@@ -1,10 +1,11 @@
 import { MeshError } from '../mesh/errors.ts';
 import { createAdaptiveLimit } from './adaptive-limit.ts';
+import type { CancelSignal } from './canceller.ts';
 import { InFlight } from './in-flight.ts';
 
 export interface EnterOptions {
   timeoutMs: number;
-  signal?: AbortSignal | undefined;
+  signal?: CancelSignal | undefined;
 }
 
 export interface Admission {

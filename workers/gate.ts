@@ -58,7 +58,7 @@ export class Gate {
     try {
       requireGrant(request, caller);
     } catch (fault) {
-      this.#record(request, caller, { outcome: toMeshError(fault).code, bytes: 0, latency_ms: 0 });
+      this.#record(request, caller, () => ({ outcome: toMeshError(fault).code, bytes: 0, latency_ms: 0 }));
       throw fault;
     }
   }
@@ -98,13 +98,12 @@ export class Gate {
       const ms = performance.now() - started;
       const bytesOut = text === undefined ? 0 : byteLength(text);
       trace.ends(error ? { code: error.code } : { text: text ?? '' });
-      const outcome = error?.code ?? 'ok';
-      this.#record(request, caller, {
-        outcome,
+      this.#record(request, caller, () => ({
+        outcome: error?.code ?? 'ok',
         bytes: bytesOut,
         latency_ms: Math.round(ms),
         ...trace.account(),
-      });
+      }));
       this.#parts.metrics.called(request, {
         answered,
         error: error?.code,
@@ -124,7 +123,7 @@ export class Gate {
     return (typeof name === 'string' && Object.hasOwn(costs, name) ? costs[name] : undefined) ?? 1;
   }
 
-  #record(request: RpcRequest, { principal, callId }: Caller, result: object): void {
+  #record(request: RpcRequest, { principal, callId }: Caller, result: () => object): void {
     const { audit, service, instance, auditArguments } = this.#parts;
     if (!audit) return;
     const { name, uri } = request.params;
@@ -141,7 +140,7 @@ export class Gate {
       ...(typeof uri === 'string' ? { uri } : {}),
       ...(text === undefined ? {} : { arguments_sha256: createHash('sha256').update(text).digest('hex') }),
       ...(text !== undefined && auditArguments ? { arguments: text } : {}),
-      ...result,
+      ...result(),
     });
   }
 }

@@ -59,6 +59,8 @@ export function createHangWatch({
   const restart = () => {
     quietSince = lived;
     pinged = undefined;
+  };
+  const forgive = () => {
     for (const { id, givenUp } of owed.values()) if (givenUp) owed.delete(id);
   };
   const tick = () => {
@@ -66,6 +68,7 @@ export function createHangWatch({
     if (talked || owed.size === 0 || isAsking()) {
       talked = false;
       restart();
+      forgive();
     } else if (!pinged && lived - quietSince >= quietMs) {
       const verdictAt = Math.max(lived + answerMs, ...owed.values().map(({ until }) => until));
       pinged = { at: lived, verdictAt };

@@ -34,11 +34,12 @@ export function addMcpRoute(app: FastifyInstance, host: Host): void {
       const requests = body.filter(message => message.kind === 'request');
       const [mismatch] = requests.flatMap(message => findNameMismatch(message, request.headers) ?? []);
       if (mismatch) throw mismatch;
-      return legacy.postBatch(body, inbound);
+      return await legacy.postBatch(body, inbound);
     }
-    if (isModern(body)) return body.kind === 'request' ? modern.post(body, inbound) : reply.code(202).send();
+    if (isModern(body))
+      return body.kind === 'request' ? await modern.post(body, inbound) : reply.code(202).send();
     const mismatch = headerMismatch(body, request);
-    if (!mismatch) return legacy.post(body, inbound);
+    if (!mismatch) return await legacy.post(body, inbound);
     createMcpReply(request, reply, { idText: 'idText' in body ? body.idText : 'null' }).fail(mismatch);
     return reply;
   };

@@ -16,6 +16,7 @@ import {
 } from '../mesh/jsonrpc.ts';
 import { readJson } from '../mesh/read-json.ts';
 import type { WireText } from '../mesh/wire-text.ts';
+import type { CancelSignal } from './canceller.ts';
 import { createClock } from './clock.ts';
 import { InFlight } from './in-flight.ts';
 
@@ -26,7 +27,7 @@ export interface CallOptions {
   /** Time for the server alone: it stands still while the server waits for an answer of the client. */
   timeoutMs: number;
   /** Cancels the call, at the server too. */
-  signal?: AbortSignal | undefined;
+  signal?: CancelSignal | undefined;
   /** Progress of this call, and the logs that are certainly its own; the progress token is ours. */
   onNotification?: ((notification: RpcNotification) => void) | undefined;
   /** A request of the server's that is certainly part of this call; the signal says that the server withdrew it. */
@@ -104,10 +105,12 @@ export class Multiplexer {
    * Sends a request of a client; resolves with the response's text under the client's own id.
    * @throws MeshError `child_unavailable` (not written), `timeout`, `child_crashed`, `cancelled`
    */
-  async call(request: RpcRequest, options: CallOptions): Promise<WireText> {
-    const response = await this.#send(id => rewriteRequest(request, id), options);
-    if (response.answer) options.onAnswer?.(response.answer);
-    return withId(response, request.idText);
+  call(request: RpcRequest, options: CallOptions): Promise<WireText> {
+    const line = (id: number) => rewriteRequest(request, id);
+    return this.#send(line, options).then(response => {
+      if (response.answer) options.onAnswer?.(response.answer);
+      return withId(response, request.idText);
+    });
   }
 
   /** Sends a request of our own and resolves with its response. @throws MeshError as `call` */

@@ -65,7 +65,9 @@ export class ServerPool {
   }
 
   get inFlight(): number {
-    return this.#held.values().reduce((sum, { connection }) => sum + connection.inFlight, 0);
+    let sum = 0;
+    for (const { connection } of this.#held.values()) sum += connection.inFlight;
+    return sum;
   }
 
   /** The last lines of stderr of all its servers, as they came. */

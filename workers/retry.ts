@@ -1,7 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Era } from '../mesh/eras.ts';
 import { type Delivered, type ErrorCode, MeshError, toMeshError } from '../mesh/errors.ts';
 import { isObject, type RpcRequest } from '../mesh/jsonrpc.ts';
 import type { Service } from '../mesh/registry.ts';
+import { type CancelSignal, toAbortSignal } from './canceller.ts';
 import type { ServerInfo } from './connection.ts';
 import type { ServerState } from './stdio-server.ts';
 
@@ -21,7 +23,7 @@ interface RetriedCall {
   safe: boolean;
   /** When it ends at the latest, by performance.now(). */
   deadline: number;
-  signal?: AbortSignal | undefined;
+  signal?: CancelSignal | undefined;
   /** Whether the client has got something of it already: a second run would say that again. */
   begun(): boolean;
 }
@@ -71,22 +73,32 @@ export class Retries {
    * Runs the tries of one call, numbered from 1, until one succeeds or no further one is allowed.
    * @throws MeshError of the last try; its `delivered` speaks for all of them. `cancelled` when that ends the waiting
    */
-  async run<T>(call: RetriedCall, attempt: (number: number) => Promise<T>): Promise<T> {
-    const { policy, onRetry } = this.#options;
+  run<T>(call: RetriedCall, attempt: (number: number) => Promise<T>): Promise<T> {
     const era = call.server.info?.era;
-    let delivered: Delivered = 'no';
+    return attempt(1).catch(fault => this.#runAgain(call, attempt, { fault, era }));
+  }
+
+  /** The tries after the first, which failed. */
+  async #runAgain<T>(
+    call: RetriedCall,
+    attempt: (number: number) => Promise<T>,
+    { fault, era }: { fault: unknown; era: Era | undefined },
+  ): Promise<T> {
+    const { policy, onRetry } = this.#options;
+    let error = toMeshError(fault);
+    let { delivered } = error;
     for (let number = 1; ; number += 1) {
+      const allowed = number < policy.attempts && era !== undefined && mayRepeat(error, call);
+      const again = allowed && (await this.#wait(call, error, number));
+      if (allowed && call.signal?.aborted) throw cancelled(delivered);
+      // Started again, a server that speaks both eras may have been greeted in the other one.
+      if (!again || call.server.info?.era !== era) throw withDelivered(error, delivered);
+      onRetry(error.code);
       try {
-        return await attempt(number);
-      } catch (fault) {
-        const error = toMeshError(fault);
+        return await attempt(number + 1);
+      } catch (next) {
+        error = toMeshError(next);
         delivered = worse(delivered, error.delivered);
-        const allowed = number < policy.attempts && era !== undefined && mayRepeat(error, call);
-        const again = allowed && (await this.#wait(call, error, number));
-        if (allowed && call.signal?.aborted) throw cancelled(delivered);
-        // Started again, a server that speaks both eras may have been greeted in the other one.
-        if (!again || call.server.info?.era !== era) throw withDelivered(error, delivered);
-        onRetry(error.code);
       }
     }
   }
@@ -121,7 +133,9 @@ export class Retries {
     for (;;) {
       if (server.state === 'stopped' || performance.now() + ms >= deadline) return false;
       // A worker that has stopped need not live on for it.
-      await delay(ms, undefined, { ref: false, ...(signal ? { signal } : {}) }).catch(() => {});
+      await delay(ms, undefined, { ref: false, ...(signal ? { signal: toAbortSignal(signal) } : {}) }).catch(
+        () => {},
+      );
       const now = performance.now();
       if (signal?.aborted || now >= deadline) return false;
       if (server.state === 'ready' || now >= lookUntil) return true;

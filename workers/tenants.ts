@@ -44,16 +44,17 @@ export class Tenants {
   }
 
   get inFlight(): number {
-    return this.#all().reduce((sum, { server }) => sum + server.inFlight, 0);
+    let sum = this.primary.server.inFlight;
+    for (const { server } of this.#guests.values()) sum += server.inFlight;
+    return sum;
   }
 
   /** The tenant of a caller; a new one is waited for until it is ready, or has failed for the first time. */
-  async of(principal: string): Promise<Tenant> {
+  of(principal: string): Tenant | Promise<Tenant> {
     if (this.#options.service.isolation !== 'principal') return this.primary;
     const guest = this.#guests.get(principal) ?? this.#invite(principal);
     guest.lastUsed = Date.now();
-    await guest.ready;
-    return guest;
+    return guest.ready.then(() => guest);
   }
 
   /** The tools of a tenant's server; undefined for any other server. */

@@ -13,6 +13,7 @@ import {
 import { RpcError } from '../../mesh/rpc-error.ts';
 import type { WireText } from '../../mesh/wire-text.ts';
 import type { Caller } from '../caller.ts';
+import { type CancelSignal, toAbortSignal } from '../canceller.ts';
 import type { ServerInfo } from '../connection.ts';
 import type { Gate, GateOptions } from '../gate.ts';
 import type { Upstream } from '../relay.ts';
@@ -37,7 +38,7 @@ interface LegacyCall {
   caller: Caller;
   out: McpReply;
   /** The client cancelled it. */
-  signal: AbortSignal;
+  signal: CancelSignal;
 }
 
 /** A server may ask this often within one call. */
@@ -105,10 +106,10 @@ async function askAll(
   requests: Map<string, InputRequest>,
   session: ClientSession,
   out: McpReply,
-  signal: AbortSignal,
+  signal: CancelSignal,
 ): Promise<string> {
   const failed = new AbortController();
-  const withdrawn = AbortSignal.any([signal, failed.signal]);
+  const withdrawn = AbortSignal.any([toAbortSignal(signal), failed.signal]);
   const answers = [...requests].map(async ([key, request]) => {
     return [key, await askOne(request, session, out, withdrawn)] as const;
   });

@@ -7,6 +7,7 @@ import {
   rewriteAt,
   textAt,
 } from '../../mesh/jsonrpc.ts';
+import { Canceller } from '../canceller.ts';
 import type { EventStream } from '../event-stream.ts';
 import { InFlight } from '../in-flight.ts';
 import type { AnswerMember } from '../multiplexer.ts';
@@ -28,7 +29,7 @@ interface OpenRequest {
   number: number;
   /** JSON text. */
   idText: string;
-  aborter: AbortController;
+  canceller: Canceller;
 }
 
 /** What this worker remembers of a legacy session: its stream, what it asked its client, what it wants to hear. */
@@ -70,7 +71,7 @@ export class ClientSession {
   /** A request that its client can cancel until it is closed. */
   open(idText: string): OpenRequest {
     this.#lastNumber += 1;
-    const request = { number: this.#lastNumber, idText, aborter: new AbortController() };
+    const request = { number: this.#lastNumber, idText, canceller: new Canceller() };
     this.#open.set(request.number, request);
     return request;
   }
@@ -82,7 +83,7 @@ export class ClientSession {
   /** Of several with one id, the last. */
   cancel(idText: string): void {
     const named = this.#open.values().findLast(request => request.idText === idText);
-    named?.aborter.abort();
+    named?.canceller.abort();
   }
 
   listen(stream: EventStream): void {

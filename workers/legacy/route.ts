@@ -20,6 +20,7 @@ import type { Host } from '../host.ts';
 import type { Inbound } from '../inbound.ts';
 import { createMcpReply, type McpReply } from '../reply.ts';
 import type { Subscriptions } from '../subscriptions.ts';
+import type { Tenant } from '../tenants.ts';
 import { callForLegacy, type LegacyUpstream } from './call.ts';
 import { ClientSession } from './client-session.ts';
 import { initialize } from './initialize.ts';
@@ -51,9 +52,12 @@ export class LegacyRoute {
     const holder = message.kind === 'response' ? ClientSession.askedBy(message) : this.#holder(inbound);
     if (await this.#passOn(inbound, holder)) return reply;
     const session = this.#requireSession(inbound);
-    if (message.kind === 'request') return this.#answer(message, session, inbound);
-    this.#take(message, session);
-    return reply.code(202).send();
+    if (message.kind !== 'request') {
+      this.#take(message, session);
+      return reply.code(202).send();
+    }
+    await this.#answer(message, session, inbound);
+    return reply;
   }
 
   /** A batch of a 2025-03-26 client. @throws MeshError */
@@ -107,7 +111,7 @@ export class LegacyRoute {
   }
 
   /** Has the worker that holds what the request is about answer it; false when that is this one, or is gone. */
-  async #passOn(inbound: Inbound, holder: string | undefined): Promise<boolean> {
+  #passOn(inbound: Inbound, holder: string | undefined): false | Promise<boolean> {
     return holder !== undefined && this.#host.peers.forward(holder, inbound);
   }
 
@@ -136,10 +140,8 @@ export class LegacyRoute {
   }
 
   /** The shared server, or the session's own. */
-  async #upstreamOf(session: ClientSession): Promise<LegacyUpstream> {
-    const { pool, tenants } = this.#host;
-    const { server, subscriptions } = await tenants.of(session.claims.principal);
-    const own = this.#own ? pool.get(session.claims.id) : undefined;
+  #upstreamOf(session: ClientSession, { server, subscriptions }: Tenant): LegacyUpstream {
+    const own = this.#own ? this.#host.pool.get(session.claims.id) : undefined;
     if (own?.info)
       return { upstream: own, info: own.info, exclusive: true, subscriptions, busyLogging: () => false };
     if (!server.info) throw new MeshError('child_unavailable', { detail: server.reason });
@@ -152,7 +154,7 @@ export class LegacyRoute {
     };
   }
 
-  async #answer(message: RpcRequest, session: ClientSession, inbound: Inbound): Promise<FastifyReply> {
+  async #answer(message: RpcRequest, session: ClientSession, inbound: Inbound): Promise<void> {
     const out = this.#replyTo(session, message.idText, inbound);
     try {
       out.finish(await this.#respond(message, session, inbound.caller, out));
@@ -164,7 +166,6 @@ export class LegacyRoute {
       );
       out.fail(error);
     }
-    return inbound.reply;
   }
 
   /** The response's text. @throws MeshError, RpcError */
@@ -174,14 +175,14 @@ export class LegacyRoute {
     caller: Caller,
     out: McpReply,
   ): Promise<WireText> {
-    const target = await this.#upstreamOf(session);
+    const target = this.#upstreamOf(session, await this.#host.tenants.of(session.claims.principal));
     // Not all of them come to the gate.
     this.#host.gate.check(message, caller);
     const local = answerLocally(message, session, target);
     if (local !== undefined) return local;
     const open = session.open(message.idText);
     try {
-      const call = { session, caller, out, signal: open.aborter.signal };
+      const call = { session, caller, out, signal: open.canceller };
       return await callForLegacy(this.#host.gate, target, message, call);
     } finally {
       session.close(open);

@@ -10,6 +10,7 @@ import {
 } from '../../mesh/jsonrpc.ts';
 import type { WireText } from '../../mesh/wire-text.ts';
 import type { Caller } from '../caller.ts';
+import { Canceller, type CancelSignal } from '../canceller.ts';
 import { type ClientProfile, NO_CLIENT, type ServerInfo } from '../connection.ts';
 import type { Host } from '../host.ts';
 import { restoreToken } from '../legacy/call.ts';
@@ -28,7 +29,7 @@ export interface ModernCall {
   info: ServerInfo;
   out: McpReply;
   /** The client has closed the connection, which is how it cancels. */
-  gone: AbortSignal;
+  gone: CancelSignal;
 }
 
 /**
@@ -121,11 +122,11 @@ async function startOnLegacy(
     client: ANY_CLIENT,
     handlers: { onNotification: notification => tenant.subscriptions.publish(notification) },
   });
-  const ended = new AbortController();
+  const ended = new Canceller();
   const parked = new Parked({ ...current, abort: () => ended.abort() });
   const response = gate.call(lease.connection, toLegacyRequest(message), {
     caller,
-    signal: ended.signal,
+    signal: ended,
     onNotification: notification => parked.notification(notification),
     onRequest: (asked, withdrawn) => parked.question(asked, withdrawn),
   });

@@ -3,6 +3,7 @@ import { MeshError } from '../../mesh/errors.ts';
 import { changeObject } from '../../mesh/json-text.ts';
 import { isObject, notificationText, type RpcRequest, resultText } from '../../mesh/jsonrpc.ts';
 import type { Caller } from '../caller.ts';
+import type { CancelSignal } from '../canceller.ts';
 import { isGranted } from '../guard.ts';
 import type { Host } from '../host.ts';
 import type { McpReply } from '../reply.ts';
@@ -11,7 +12,7 @@ import type { Filter, Subscriptions } from '../subscriptions.ts';
 interface Listener {
   caller: Caller;
   out: McpReply;
-  closed: AbortSignal;
+  closed: CancelSignal;
 }
 
 /**

@@ -3,6 +3,7 @@ import { META, MODERN_VERSION, RPC } from '../../mesh/eras.ts';
 import { MeshError, toMeshError } from '../../mesh/errors.ts';
 import { type RpcRequest, resultText } from '../../mesh/jsonrpc.ts';
 import { RpcError } from '../../mesh/rpc-error.ts';
+import { Canceller, type CancelSignal } from '../canceller.ts';
 import type { ServerInfo } from '../connection.ts';
 import type { Host } from '../host.ts';
 import type { Inbound } from '../inbound.ts';
@@ -38,23 +39,23 @@ export class ModernRoute {
 
   async post(message: RpcRequest, inbound: Inbound): Promise<FastifyReply> {
     const { request, reply } = inbound;
-    const gone = new AbortController();
+    const gone = new Canceller();
     reply.raw.on('close', () => {
       if (!reply.raw.writableFinished) gone.abort();
     });
     const out = createMcpReply(request, reply, { idText: message.idText });
     try {
-      await this.#answer(message, inbound, out, gone.signal);
+      await this.#answer(message, inbound, out, gone);
     } catch (fault) {
       const error = fault instanceof RpcError ? fault : toMeshError(fault);
-      if (!gone.signal.aborted)
+      if (!gone.aborted)
         request.log.warn({ call_id: request.id, err: error, method: message.method }, 'call failed');
       out.fail(error);
     }
     return reply;
   }
 
-  async #answer(message: RpcRequest, inbound: Inbound, out: McpReply, gone: AbortSignal): Promise<void> {
+  async #answer(message: RpcRequest, inbound: Inbound, out: McpReply, gone: CancelSignal): Promise<void> {
     const { request, caller } = inbound;
     const client = readModernRequest(message, request.headers);
     const { tenants } = this.#host;

@@ -8,6 +8,7 @@ import {
   readMessage,
   textAt,
 } from '../../mesh/jsonrpc.ts';
+import { Canceller } from '../canceller.ts';
 import { type EventStream, KEEP_ALIVE_MS, openEventStream } from '../event-stream.ts';
 import type { RestCallOptions } from './call.ts';
 
@@ -28,7 +29,7 @@ export async function answerWithEvents(
   reply: FastifyReply,
   call: (follow: Follow) => Promise<string>,
 ): Promise<FastifyReply> {
-  const gone = new AbortController();
+  const gone = new Canceller();
   reply.raw.on('close', () => {
     if (!reply.raw.writableFinished) gone.abort();
   });
@@ -44,13 +45,13 @@ export async function answerWithEvents(
     if (event !== undefined) open().send(dataOf(notification), undefined, event);
   };
   try {
-    const result = await call({ signal: gone.signal, onNotification });
+    const result = await call({ signal: gone, onNotification });
     open().send(result, undefined, 'result');
   } catch (fault) {
     const error = toMeshError(fault);
     if (!stream && error.delivered === 'no') throw error;
     const { request } = reply;
-    if (!gone.signal.aborted) request.log.warn({ err: error, cause: error.cause }, 'call failed');
+    if (!gone.aborted) request.log.warn({ err: error, cause: error.cause }, 'call failed');
     open().send(JSON.stringify(toProblem(error, request.id)), undefined, 'error');
   } finally {
     clearTimeout(silence);

@@ -2,6 +2,7 @@ import { type Era, RPC } from '../../mesh/eras.ts';
 import { MeshError } from '../../mesh/errors.ts';
 import { type RpcNotification, type RpcRequest, textAt } from '../../mesh/jsonrpc.ts';
 import type { Caller } from '../caller.ts';
+import type { CancelSignal } from '../canceller.ts';
 import { NO_CLIENT } from '../connection.ts';
 import type { Host } from '../host.ts';
 import type { Upstream } from '../relay.ts';
@@ -11,7 +12,7 @@ export interface RestCallOptions {
   caller: Caller;
   timeoutMs?: number;
   /** The client has gone. */
-  signal?: AbortSignal;
+  signal?: CancelSignal;
   /** Gets progress and logs, where the client follows the call. */
   onNotification?: (notification: RpcNotification) => void;
 }
