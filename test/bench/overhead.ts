@@ -1,6 +1,6 @@
 import { startGateway } from './harness/gateway.ts';
 import { type Load, medianLoad, runLoad, runQuietLoad } from './harness/load.ts';
-import { format, isQuick, report, reportTable } from './harness/number.ts';
+import { format, isQuick, median, report, reportTable } from './harness/number.ts';
 import { startBareBridge, startDirect, startHttpEcho } from './harness/references.ts';
 import type { Shape, Target } from './harness/target.ts';
 import { bundleWorker, startWorker } from './harness/worker.ts';
@@ -24,7 +24,8 @@ const SIZES = [
 const SHAPES: readonly (Shape & { what: string })[] = SIZES.flatMap(([bytes, size]) =>
   [1, 8, 64].map(callers => ({ callers, bytes, what: `${callers} in flight, ${size}` })),
 );
-const MANY_SESSIONS = { callers: 64, sessions: 64, bytes: 100, what: '64 in flight, 100 B, 64 sessions' };
+const ONE_SESSION = '64 in flight, 100 B';
+const MANY_SESSIONS = { callers: 64, sessions: 64, bytes: 100, what: `${ONE_SESSION}, 64 sessions` };
 
 const bundle = await bundleWorker();
 const starters: readonly (() => Promise<Target>)[] = [
@@ -38,22 +39,26 @@ const starters: readonly (() => Promise<Target>)[] = [
 /** In the order of their tables. */
 const names = new Set<string>();
 try {
-  const loads = await measureAll();
+  const rounds = await measureAll();
+  const loads: Loads = (target, what) => medianLoad(rounds(target, what));
   for (const { what } of [...SHAPES, MANY_SESSIONS]) reportTable(tableOf(what, loads));
   reportBars(loads);
+  reportSessions(rounds('worker', MANY_SESSIONS.what), rounds('worker', ONE_SESSION));
 } finally {
   bundle.remove();
 }
 
-/** Medians by target and shape. */
+/** By target and shape. */
+type Rounds = (target: string, what: string) => readonly Load[];
+/** Medians. */
 type Loads = (target: string, what: string) => Load;
 
-async function measureAll(): Promise<Loads> {
+async function measureAll(): Promise<Rounds> {
   const rounds = new Map<string, Load[]>();
   for (let round = 0; round < ROUNDS; round += 1) {
     for (const [key, load] of await measureRound(round)) rounds.set(key, [...(rounds.get(key) ?? []), load]);
   }
-  return (target, what) => medianLoad(rounds.get(keyOf(target, what)) ?? []);
+  return (target, what) => rounds.get(keyOf(target, what)) ?? [];
 }
 
 /** With processes of its own: two of the same program differ by up to a fifth, for as long as they live. */
@@ -67,7 +72,7 @@ async function measureRound(round: number): Promise<Map<string, Load>> {
       for (const bytes of [100, LONG]) await runLoad(target, { callers: 8, bytes }, WARM_UP);
     const shift = round % targets.length;
     const ordered = [...targets.slice(shift), ...targets.slice(0, shift)];
-    for (const shape of [...SHAPES, MANY_SESSIONS]) {
+    for (const shape of shapesOf(round)) {
       for (const target of ordered) {
         if (shape.sessions !== undefined && !hasSessions(target.name)) continue;
         loads.set(keyOf(target.name, shape.what), await runQuietLoad(target, shape, WINDOW, TRIES));
@@ -79,6 +84,14 @@ async function measureRound(round: number): Promise<Map<string, Load>> {
   }
 }
 
+/** Many sessions stand beside one, before long texts have changed the process, and now first, now second. */
+function shapesOf(round: number): readonly (Shape & { what: string })[] {
+  return SHAPES.flatMap(shape => {
+    if (shape.what !== ONE_SESSION) return [shape];
+    return round % 2 === 0 ? [shape, MANY_SESSIONS] : [MANY_SESSIONS, shape];
+  });
+}
+
 function keyOf(target: string, what: string): string {
   return `${target}, ${what}`;
 }
@@ -88,7 +101,7 @@ function hasSessions(name: string): boolean {
 }
 
 function tableOf(what: string, loads: Loads) {
-  const bare = loads('bare bridge', what.replace(', 64 sessions', ''));
+  const bare = loads('bare bridge', what === MANY_SESSIONS.what ? ONE_SESSION : what);
   const all = [...names];
   const measured = what === MANY_SESSIONS.what ? all.filter(hasSessions) : all;
   return {
@@ -110,14 +123,14 @@ function tableOf(what: string, loads: Loads) {
 }
 
 function reportBars(loads: Loads): void {
-  const [one, , many, , , manyLong] = SHAPES.map(({ what }) => what) as [string, ...string[]];
+  const [one, , , , , manyLong] = SHAPES.map(({ what }) => what) as [string, ...string[]];
   const ratio = (what: string, of: (load: Load) => number, to: string) =>
     of(loads('worker', what)) / of(loads(to, what));
   const speed = (load: Load) => load.callsPerSecond;
   const what = (text: string) => `Worker, ${text}`;
   report({
     what: what('64 in flight, 100 B: calls/s / bare bridge'),
-    value: ratio(many ?? '', speed, 'bare bridge'),
+    value: ratio(ONE_SESSION, speed, 'bare bridge'),
     bar: 0.5,
     least: true,
   });
@@ -132,15 +145,21 @@ function reportBars(loads: Loads): void {
     bar: 0.8,
     least: true,
   });
+}
+
+/** Each round's within its one process. */
+function reportSessions(many: readonly Load[], one: readonly Load[]): void {
+  const ratio = (of: (load: Load) => number) =>
+    median(many.map((load, round) => of(load) / of(one[round] ?? load)));
   report({
-    what: what('64 in flight, 100 B, 64 sessions: calls/s / one session (5 % are noise)'),
-    value: speed(loads('worker', MANY_SESSIONS.what)) / speed(loads('worker', many ?? '')),
+    what: 'Worker, 64 in flight, 100 B, 64 sessions: calls/s / one session (5 % are noise)',
+    value: ratio(load => load.callsPerSecond),
     bar: 0.95,
     least: true,
   });
   report({
-    what: what('64 in flight, 100 B, 64 sessions: CPU for a call / one session'),
-    value: loads('worker', MANY_SESSIONS.what).ownCpuUs / loads('worker', many ?? '').ownCpuUs,
+    what: 'Worker, 64 in flight, 100 B, 64 sessions: CPU for a call / one session',
+    value: ratio(load => load.ownCpuUs),
     bar: 1.1,
   });
 }
