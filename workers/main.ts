@@ -7,8 +7,8 @@ import { meetSupervisor, type Supervisor } from './fleet/supervised.ts';
 import { createLog, switchLevelBySignal } from './log.ts';
 import { startWorker, type Worker } from './worker.ts';
 
-const USAGE = `usage: node workers/main.ts [<service>] [--port P]
-       node workers/main.ts [--port P] [--name NAME] [--isolation shared|session|principal] --no-register -- <command> [argument …]
+const USAGE = `usage: npm run worker -- [<service>] [--port P]
+       npm run worker -- [--port P] [--name NAME] [--isolation shared|session|principal] --no-register -- <command> [argument …]
 
 Hosts one MCP stdio server behind HTTP. <service> is a name in the registry file (MESH_REGISTRY), or, with
 --supervised, what the fleet that started it says. WORKER_SERVICE and WORKER_PORT say what the command line does not.`;

@@ -1,13 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Service } from '../../mesh/registry.ts';
 import { StderrTail } from '../child/stderr-tail.ts';
 import { createLineReader } from '../line-reader.ts';
 import type { LogLevel } from '../log-level.ts';
-import { NODE_FLAGS } from '../node-flags.ts';
+import { compileCacheOf, NODE_FLAGS } from '../node-flags.ts';
 import { isReport, type Order, type Report, sendTo } from './messages.ts';
 
 export interface Launch {
@@ -39,11 +38,6 @@ interface Handlers {
 const LINE_BYTES = 256 * 1024;
 const ANSWER_TIMEOUT_MS = 2000;
 const PIPE_GRACE_MS = 200;
-/** Of a bundle: compiled code lies beside it, where nobody can put another who could not change the bundle itself. */
-function compileCacheOf(program: string): { NODE_COMPILE_CACHE?: string } {
-  return program.endsWith('.mjs') ? { NODE_COMPILE_CACHE: join(dirname(program), 'compiled') } : {};
-}
-
 type Question = Extract<Order, { id: number }>;
 type Answer = Extract<Report, { id: number }>;
 type Unnumbered<T> = T extends unknown ? Omit<T, 'id'> : never;
