@@ -19,7 +19,8 @@ export function spellingsOf(uri: string): string[] | undefined {
   for (let round = 0; ; round += 1) {
     if (CONTROL.test(text) || DOT_SEGMENT.test(text)) return undefined;
     for (const spelling of [text, text.normalize('NFC'), ...normalForms(text)]) {
-      spellings.add(spelling).add(bare(spelling));
+      spellings.add(spelling);
+      for (const form of bareForms(spelling)) spellings.add(form);
     }
     const decoded = decode(text);
     if (decoded === text) return [...spellings];
@@ -35,12 +36,18 @@ function normalForms(text: string): string[] {
   return url.protocol === 'file:' ? [url.href, `file://${url.pathname}`] : [url.href];
 }
 
-/** One slash between segments, none at the end, and nothing behind the path. */
-function bare(uri: string): string {
+/**
+ * One slash between segments, none at the end, nothing behind the path; where that begins with the scheme, one slash or
+ * none, since a server that takes the segments alone knows no host from a first one.
+ */
+function bareForms(uri: string): string[] {
   const [scheme = ''] = SCHEME.exec(uri) ?? [];
   const end = uri.search(/[?#]/);
-  const path = uri.slice(scheme.length, end < 0 ? undefined : end).replace(/[/\\]+/g, '/');
-  return `${scheme}${path.endsWith('/') ? path.slice(0, -1) : path}`;
+  const path = uri
+    .slice(scheme.length, end < 0 ? undefined : end)
+    .replace(/[/\\]+/g, '/')
+    .replace(/^\/|\/$/g, '');
+  return [`${scheme}${path}`, `${scheme}/${path}`];
 }
 
 function decode(text: string): string {

@@ -126,12 +126,18 @@ describe('a denied name', () => {
     ]) {
       assert.ok(denied('resources', 'file:///secret/*', uri), uri);
     }
+    for (const uri of ['note://one', 'note:///one', 'note:////one/', 'NOTE:///one?x', 'note://\\one']) {
+      assert.ok(denied('resources', 'note://one', uri), uri);
+      assert.ok(denied('resources', 'note:///one', uri), uri);
+    }
   });
 
   test('takes no other along', () => {
     assert.ok(!denied('tools', 'delete_*', 'undelete_all'));
     assert.ok(!denied('tools', 'delete_*', 'Überprüfen'));
     assert.ok(!denied('prompts', 'x', 'y'));
+    assert.ok(!denied('resources', 'note://one', 'note://one/two'));
+    assert.ok(!denied('resources', 'note://one', 'note://everyone'));
     assert.ok(
       !isGranted({ allow: [{ tools: ['a'] }], deny: [] }, 'tools', 'A'),
       'allowed is what is written so',
