@@ -11,7 +11,7 @@ import { bundleWorker, startWorker } from './harness/worker.ts';
  * is no measure of Kong; the plugin in its server is the real one. Rounds alternate; medians; ratios within the run.
  */
 
-const ROUNDS = isQuick ? 1 : 3;
+const ROUNDS = isQuick ? 1 : 5;
 const WINDOW = { warmUpMs: isQuick ? 300 : 700, ms: isQuick ? 700 : 2000, quietMs: isQuick ? 500 : 4000 };
 const TRIES = isQuick ? 1 : 2;
 /** Before the first round: what is hot is compiled. */
@@ -42,8 +42,7 @@ try {
   const rounds = await measureAll();
   const loads: Loads = (target, what) => medianLoad(rounds(target, what));
   for (const { what } of [...SHAPES, MANY_SESSIONS]) reportTable(tableOf(what, loads));
-  reportBars(loads);
-  reportSessions(rounds('worker', MANY_SESSIONS.what), rounds('worker', ONE_SESSION));
+  reportBars(rounds);
 } finally {
   bundle.remove();
 }
@@ -122,44 +121,40 @@ function tableOf(what: string, loads: Loads) {
   };
 }
 
-function reportBars(loads: Loads): void {
+/** Ratios of one round are of the same minutes; their median is what counts. */
+function reportBars(rounds: Rounds): void {
   const [one, , , , , manyLong] = SHAPES.map(({ what }) => what) as [string, ...string[]];
-  const ratio = (what: string, of: (load: Load) => number, to: string) =>
-    of(loads('worker', what)) / of(loads(to, what));
+  const ratio = (of: (load: Load) => number, what: string, to: string, toWhat = what) => {
+    const others = rounds(to, toWhat);
+    return median(rounds('worker', what).map((load, round) => of(load) / of(others[round] ?? load)));
+  };
   const speed = (load: Load) => load.callsPerSecond;
-  const what = (text: string) => `Worker, ${text}`;
   report({
-    what: what('64 in flight, 100 B: calls/s / bare bridge'),
-    value: ratio(ONE_SESSION, speed, 'bare bridge'),
+    what: 'Worker, 64 in flight, 100 B: calls/s / bare bridge',
+    value: ratio(speed, ONE_SESSION, 'bare bridge'),
     bar: 0.5,
     least: true,
   });
   report({
-    what: what('1 in flight, 100 B: p50 / bare bridge'),
-    value: ratio(one, load => load.p50, 'bare bridge'),
+    what: 'Worker, 1 in flight, 100 B: p50 / bare bridge',
+    value: ratio(load => load.p50, one, 'bare bridge'),
     bar: 1.5,
   });
   report({
-    what: what('64 in flight, 64 KB: calls/s / bare bridge that splices'),
-    value: ratio(manyLong ?? '', speed, 'bare bridge, splicing'),
+    what: 'Worker, 64 in flight, 64 KB: calls/s / bare bridge that splices',
+    value: ratio(speed, manyLong ?? '', 'bare bridge, splicing'),
     bar: 0.8,
     least: true,
   });
-}
-
-/** Each round's within its one process. */
-function reportSessions(many: readonly Load[], one: readonly Load[]): void {
-  const ratio = (of: (load: Load) => number) =>
-    median(many.map((load, round) => of(load) / of(one[round] ?? load)));
   report({
     what: 'Worker, 64 in flight, 100 B, 64 sessions: calls/s / one session (5 % are noise)',
-    value: ratio(load => load.callsPerSecond),
+    value: ratio(speed, MANY_SESSIONS.what, 'worker', ONE_SESSION),
     bar: 0.95,
     least: true,
   });
   report({
     what: 'Worker, 64 in flight, 100 B, 64 sessions: CPU for a call / one session',
-    value: ratio(load => load.ownCpuUs),
+    value: ratio(load => load.ownCpuUs, MANY_SESSIONS.what, 'worker', ONE_SESSION),
     bar: 1.1,
   });
 }
