@@ -186,7 +186,7 @@ function requireSafeAddress(address: string, settings: WorkerSettings): void {
   if (loopback || authenticated || settings.allowUnauthenticated) return;
   throw new Error(
     `${address} is reachable from other machines and calls are not authenticated: give this worker its keys ` +
-      '(MESH_IDENTITY_PUBLIC_KEYS and MESH_SERVICE_KEYS; `node cli/mesh.ts keys init` makes them), advertise a ' +
+      '(MESH_IDENTITY_PUBLIC_KEYS and MESH_SERVICE_KEYS; `npx mesh keys init` makes them), advertise a ' +
       'loopback address (MESH_ADVERTISE_ADDRESS=127.0.0.1), or set MESH_ALLOW_UNAUTHENTICATED=true on a network ' +
       'that you trust',
   );

@@ -17,7 +17,7 @@ import { origin, toYaml } from './yaml.ts';
 const PROMETHEUS = fileURLToPath(new URL('../../config/prometheus/prometheus.yml', import.meta.url));
 
 const ABOUT = `${origin('compose')}
-node cli/mesh.ts render secrets --dir secrets && docker compose up --build --detach
+npx mesh render secrets --dir secrets && docker compose up --build --detach
 Networks: clients reach Kong alone. Each service has a network of its own, with its workers, and what these need or are
 needed by; no worker reaches one of another service.`;
 

@@ -12,5 +12,5 @@ export function toYaml(comment: string, value: unknown): string {
 
 /** First line of everything that is rendered. */
 export function origin(kind: string): string {
-  return `Written by \`node cli/mesh.ts render ${kind} --dir .\` from the registry: change that, and render again.`;
+  return `Written by \`npx mesh render ${kind} --dir .\` from the registry: change that, and render again.`;
 }

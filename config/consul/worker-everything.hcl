@@ -1,4 +1,4 @@
-# Written by `node cli/mesh.ts render consul --dir .` from the registry: change that, and render again.
+# Written by `npx mesh render consul --dir .` from the registry: change that, and render again.
 # Of the workers of "everything": their own entries, and nobody else's.
 service "mcp-everything" {
   policy = "write"

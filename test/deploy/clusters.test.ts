@@ -18,7 +18,7 @@ const JOB = 'config/deploy/nomad/mcp-mesh.nomad.hcl';
 test('what is committed is what the registry renders', t => {
   for (const kind of ['nomad', 'k8s'])
     for (const [path, text] of renderings(t, kind).shipped)
-      assert.equal(readRoot(path), text, `run: node cli/mesh.ts render ${kind} --dir .`);
+      assert.equal(readRoot(path), text, `run: npx mesh render ${kind} --dir .`);
 });
 
 test('Kubernetes: every object is valid by the schemas of its API, which refuse what they do not know', async t => {

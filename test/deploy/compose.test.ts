@@ -45,7 +45,7 @@ const isCompose = ajv.compile(
 
 test('docker-compose.yml and what it mounts are what the registry renders', t => {
   for (const [path, text] of renderings(t, 'compose').shipped)
-    assert.equal(readRoot(path), text, 'run: node cli/mesh.ts render compose --dir .');
+    assert.equal(readRoot(path), text, 'run: npx mesh render compose --dir .');
 });
 
 test('they are valid by the schema of the Compose Specification, which refuses what it does not know', t => {

@@ -21,7 +21,7 @@ test('policies are HCL, and those of services what the registry renders', async 
   for (const file of readdirSync(FOLDER).filter(name => name.endsWith('.hcl')))
     await parseHcl(file, readFileSync(join(FOLDER, file), 'utf8'));
   for (const [path, text] of renderings(t, 'consul').shipped)
-    assert.equal(readRoot(path), text, 'run: node cli/mesh.ts render consul --dir .');
+    assert.equal(readRoot(path), text, 'run: npx mesh render consul --dir .');
 });
 
 const found = findConsul();

@@ -1,4 +1,4 @@
-# Written by `node cli/mesh.ts render nomad --dir .` from the registry: change that, and render again.
+# Written by `npx mesh render nomad --dir .` from the registry: change that, and render again.
 # Each Nomad client needs a Consul agent at 127.0.0.1:8500, the Docker driver and, in its own configuration,
 # `client { max_kill_timeout = "91s" }` or more: the default of 30 s would cut a drain short.
 # Workers register themselves in Consul: there is no `service` block, which would do it a second time.
