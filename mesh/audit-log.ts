@@ -15,7 +15,7 @@ export interface AuditLog {
 interface AuditLogOptions {
   /** `%p` becomes the process id. Each process needs a file of its own; an instance's name outlasts a restart. */
   path: string;
-  /** A file that would become larger is set aside as `<path>.1`. */
+  /** A file that would become larger is set aside as `<path>.<n>`; the largest n is the newest one. */
   maxBytes?: number;
   /** Files set aside that are kept. */
   keep?: number;

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
 
 interface RotatingFileOptions {
   path: string;
@@ -13,8 +13,8 @@ const APPEND = constants.O_APPEND | constants.O_CREAT;
 const NEWLINE = 0x0a;
 
 /**
- * A file of lines that is set aside as `<path>.1` (`.1` as `.2`, …, `keep` of them) when it would become too large.
- * Opened by its owner only (0600). A device or pipe is written to and never set aside.
+ * A file of lines that is set aside as `<path>.1`, the next one as `<path>.2` and so on, when it would become too large;
+ * the last `keep` of them stay. Opened by its owner only (0600). A device or pipe is written to and never set aside.
  */
 export class RotatingFile {
   readonly #options: RotatingFileOptions;
@@ -90,10 +90,43 @@ export class RotatingFile {
     const [ours, there] = await Promise.all([this.#file?.stat(), stat(path).catch(() => undefined)]);
     // Another process that shares the path, or logrotate, was first: follow it.
     if (ours?.ino !== there?.ino || ours?.dev !== there?.dev) return;
-    for (let n = keep - 1; n >= 1; n -= 1)
-      await rename(`${path}.${n}`, `${path}.${n + 1}`).catch(unlessMissing);
-    if (keep > 0) await rename(path, `${path}.1`);
-    else await rm(path);
+    if (keep === 0) return await rm(path);
+    const aside = await this.#aside();
+    const name = await this.#claimAfter(aside.at(-1) ?? 0);
+    await rename(path, name).catch(async error => {
+      await rm(name);
+      unlessMissing(error);
+    });
+    for (const n of aside.slice(0, Math.max(0, aside.length + 1 - keep)))
+      await rm(`${path}.${n}`, { force: true });
+  }
+
+  /** Numbers of the files set aside, oldest first. */
+  async #aside(): Promise<number[]> {
+    const { path } = this.#options;
+    const start = `${basename(path)}.`;
+    return (
+      (await readdir(dirname(path), { withFileTypes: true }))
+        .filter(entry => entry.isFile() && entry.name.startsWith(start))
+        .map(({ name }) => name.slice(start.length))
+        // Not those of eight digits, which are somebody's dates.
+        .filter(end => /^[1-9]\d{0,6}$/.test(end))
+        .map(Number)
+        .sort((a, b) => a - b)
+    );
+  }
+
+  /** Creates the file to rename to: no name is taken by two processes, of which one would lose its lines. */
+  async #claimAfter(last: number): Promise<string> {
+    for (let n = last + 1; ; n += 1) {
+      const name = `${this.#options.path}.${n}`;
+      try {
+        await writeFile(name, '', { flag: 'wx', mode: 0o600 });
+        return name;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      }
+    }
   }
 }
 

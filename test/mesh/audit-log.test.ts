@@ -99,13 +99,14 @@ test('files are set aside by size, and only so many are kept; no line is torn or
     if (n % 40 === 0) await audit.flush();
   }
   await audit.flush();
-  const files = readdirSync(dirname(path)).filter(file => file.startsWith(basename(path)));
-  assert.deepEqual(
-    files.sort(),
-    ['', '.1', '.2', '.3'].map(end => `${basename(path)}${end}`),
-  );
-  for (const file of files) assert.ok(statSync(join(dirname(path), file)).size <= 8000, file);
-  const kept = ['.3', '.2', '.1', ''].flatMap(end => entries(`${path}${end}`)).map(({ n }) => Number(n));
+  const numbers = readdirSync(dirname(path))
+    .map(file => Number(file.slice(`${basename(path)}.`.length)))
+    .sort((a, b) => a - b);
+  const newest = numbers.at(-1) ?? 0;
+  assert.deepEqual(numbers, [0, newest - 2, newest - 1, newest]);
+  const files = [...numbers.slice(1).map(n => `${path}.${n}`), path];
+  for (const file of files) assert.ok(statSync(file).size <= 8000, file);
+  const kept = files.flatMap(file => entries(file)).map(({ n }) => Number(n));
   assert.equal(kept.at(-1), 1499);
   assert.ok(kept.length > 250, `${kept.length}`);
   assert.deepEqual(
@@ -128,10 +129,9 @@ test('two processes that share a path by mistake lose no line: one follows the o
   for (let n = 0; n < 2000; n += 1) {
     one.audit.write({ from: 1, n });
     two.audit.write({ from: 2, n });
-    if (n % 50 === 0) await one.audit.flush().then(() => two.audit.flush());
+    if (n % 50 === 0) await Promise.all([one.audit.flush(), two.audit.flush()]);
   }
-  await one.audit.flush();
-  await two.audit.flush();
+  await Promise.all([one.audit.flush(), two.audit.flush()]);
   const folder = dirname(one.path);
   const all = readdirSync(folder).flatMap(file => one.entries(join(folder, file)));
   assert.ok(readdirSync(folder).length > 5);
@@ -203,13 +203,28 @@ test('/dev/full: nothing waits for it, nothing is thrown, and closing gives up',
 });
 
 test('a file that cannot be set aside grows on rather than lose lines', async t => {
-  const { audit, path, entries, log } = auditLog(t, { maxBytes: 4000, keep: 1 });
-  mkdirSync(join(`${path}.1`, 'full'), { recursive: true });
+  const longest = 'x'.repeat(255);
+  const { audit, entries, log } = auditLog(t, { name: longest, maxBytes: 4000, keep: 1 });
   for (let n = 0; n < 1000; n += 1) audit.write({ n });
   await audit.flush();
   assert.equal(entries().length, 1000);
   assert.equal(log.length, 1);
-  assert.match(log[0] ?? '', /cannot be set aside/);
+  assert.match(log[0] ?? '', /cannot be set aside: ENAMETOOLONG/);
+});
+
+test('what else has such a name is left alone, and a number that is taken is passed over', async t => {
+  const { audit, path } = auditLog(t, { maxBytes: 4000, keep: 1 });
+  mkdirSync(join(`${path}.2`, 'folder'), { recursive: true });
+  for (const end of ['20261123', '3.gz', 'x']) writeFileSync(`${path}.${end}`, '');
+  for (let n = 0; n < 1000; n += 1) audit.write({ n });
+  await audit.flush();
+  const ends = readdirSync(dirname(path)).map(file => file.slice(basename(path).length));
+  const [newest, ...more] = ends.filter(end => /^\.\d{1,3}$/.test(end) && end !== '.2');
+  assert.deepEqual([more.length, Number(newest?.slice(1)) > 2], [0, true]);
+  assert.deepEqual(
+    ends.filter(end => end !== newest),
+    ['', '.2', '.20261123', '.3.gz', '.x'],
+  );
 });
 
 test('a file that logrotate moved is followed when the size is reached', async t => {
