@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { SERVICE_NAME_PATTERN } from './names.ts';
+import { PROOF_PATH } from './instance-proof.ts';
+import { SERVICE_NAME_PATTERN, WORKER_ROUTES } from './names.ts';
 
 /** Schema of the registry file: every field with its meaning, its default and its bounds. */
 
@@ -14,6 +15,9 @@ export const LOAD_BALANCERS = [
 
 /** A name that is also a DNS label, as Consul's DNS interface wants it (RFC 1123). */
 const CONSUL_SERVICE_PATTERN = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+/** No pattern of a route, and nothing that would have to be escaped. */
+const PLAIN_PATH = /^\/[\w.~/-]*$/;
+const TAKEN_PATHS: ReadonlySet<string> = new Set([...WORKER_ROUTES, '/metrics', PROOF_PATH]);
 const port = z.int().min(1).max(65535);
 const positive = z.int().min(1);
 const milliseconds = z.int().min(1).max(2_147_483_647);
@@ -71,7 +75,12 @@ const tunable = {
     .union([z.int().min(0), scaling], 'must be a whole number or { min, max, target_in_flight }')
     .default(1)
     .describe('How many workers, or a range.'),
-  health_check: z.string().startsWith('/').default('/health').describe("Path of Consul's HTTP check."),
+  health_check: z
+    .string()
+    .regex(PLAIN_PATH, 'must be a path of letters, digits and "/", "-", ".", "_", "~"')
+    .refine(path => !TAKEN_PATHS.has(path), 'is a path that workers answer otherwise; choose another')
+    .default('/health')
+    .describe("Path of Consul's HTTP check."),
   tags: z.array(z.string()).default([]).describe('Consul tags beside "mcp".'),
   capabilities: z.array(z.string()).default([]).describe('What X-MCP-Capability may ask for.'),
   load_balancer: z.enum(LOAD_BALANCERS).default('ADAPTIVE').describe('How gateways choose an instance.'),

@@ -84,6 +84,7 @@ export function buildApp(parts: AppParts): FastifyInstance {
     else done(new MeshError('forbidden', { detail: refusal }));
   });
 
+  const methodsOf = followRoutes(app);
   const health = async (_request: FastifyRequest, reply: FastifyReply) => {
     const draining = isDraining();
     const healthy = server.state === 'ready' && !draining;
@@ -108,7 +109,7 @@ export function buildApp(parts: AppParts): FastifyInstance {
 
   app.setNotFoundHandler((request, reply) => {
     const [url = ''] = request.url.split('?', 1);
-    const allowed = (['GET', 'POST', 'DELETE'] as const).filter(method => app.hasRoute({ method, url }));
+    const allowed = methodsOf(url);
     if (allowed.length > 0) {
       reply.header('allow', allowed.join(', '));
       throw new MeshError('method_not_allowed', { detail: `use ${allowed.join(' or ')}` });
@@ -122,6 +123,17 @@ export function buildApp(parts: AppParts): FastifyInstance {
     return sendError(fromFastify(fault), request, reply);
   });
   return app;
+}
+
+/** The methods of a path that has routes: `hasRoute` reads a request's path as the pattern of one, and throws at some. */
+function followRoutes(app: FastifyInstance): (path: string) => string[] {
+  const routes: { method: string; pattern: RegExp }[] = [];
+  app.addHook('onRoute', ({ method, url }) => {
+    const pattern = new RegExp(`^${url.split(/:\w+/).map(RegExp.escape).join('[^/]+')}$`);
+    routes.push(...[method].flat().map(one => ({ method: one, pattern })));
+  });
+  return path =>
+    routes.filter(({ method, pattern }) => method !== 'HEAD' && pattern.test(path)).map(r => r.method);
 }
 
 function healthPaths({ health_check }: Service): Set<string> {

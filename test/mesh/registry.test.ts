@@ -94,6 +94,16 @@ describe('a broken registry is refused with line, field and cure', () => {
       want: '2: mcp_services[0].name: must be lower-case letters, digits, "-" and "_", 63 at most, not starting with a sign',
     },
     {
+      desc: 'health check with a pattern',
+      yaml: 'mcp_services:\n  - { name: a, command: x, health_check: "/:all*" }',
+      want: '2: mcp_services[0].health_check: must be a path of letters, digits and "/", "-", ".", "_", "~"',
+    },
+    {
+      desc: 'health check with a path of another use',
+      yaml: 'mcp_services:\n  - { name: a, command: x, health_check: /metrics }',
+      want: '2: mcp_services[0].health_check: is a path that workers answer otherwise; choose another',
+    },
+    {
       desc: 'not YAML',
       yaml: 'mcp_services:\n  - name: "a\n    command: x',
       want: /^\d+: Missing closing "quote/,

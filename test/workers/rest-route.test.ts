@@ -101,6 +101,32 @@ describe('bad input is answered with problem details', () => {
     assert.match(answer.json.detail, /\/execute/);
   });
 
+  for (const path of ['/*/', '/*x', '/:tool', '/:(', '/:(a*)*', '/tools/:tool/x', '/tools/a*/b', '/MCP']) {
+    test(`what would be the pattern of a route is an unknown path: ${path}`, async t => {
+      const worker = await startTestWorker(t, scriptedService());
+      for (const method of ['GET', 'POST', 'OPTIONS']) {
+        const { status, json } = await readAnswer(await fetch(`${worker.url}${path}`, { method }));
+        assert.deepEqual([status, json.code], [404, 'unknown_path'], method);
+      }
+    });
+  }
+
+  for (const [method, path, allow] of [
+    ['PUT', '/mcp', 'POST, GET, DELETE'],
+    ['GET', '/execute?x=/mcp', 'POST'],
+    ['GET', '/tools/a.b*c', 'POST'],
+    ['OPTIONS', '/tools', 'GET'],
+    ['POST', '/alive', 'GET'],
+  ] as const) {
+    test(`another method than a path has says which it has: ${method} ${path}`, async t => {
+      const worker = await startTestWorker(t, scriptedService('', { health_check: '/alive' }));
+      const { status, headers, json } = await readAnswer(await fetch(`${worker.url}${path}`, { method }));
+      assert.deepEqual([status, headers.get('allow')], [405, allow]);
+      assert.equal(json.code ?? json.error.data.code, 'method_not_allowed');
+      assert.match(json.detail ?? json.error.message, new RegExp(`use ${allow.replaceAll(', ', ' or ')}$`));
+    });
+  }
+
   test('while the server is down, callers learn why and when to try again', async t => {
     const worker = await startTestWorker(t, scriptedService('die'));
     let answer = await worker.post('/execute', { command: 'echo' });
