@@ -1,4 +1,4 @@
-import { globSync, statSync } from 'node:fs';
+import { existsSync, globSync, readFileSync, statSync } from 'node:fs';
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { builtinModules } from 'node:module';
 import { basename, dirname, join } from 'node:path';
@@ -23,6 +23,7 @@ const BUILTINS = new Set(builtinModules.flatMap(name => [name, `node:${name}`]))
  */
 export async function buildWorker(outfile = OUTPUT): Promise<string> {
   const folder = dirname(outfile);
+  const sources = describeSources();
   const { build, stop } = await import('esbuild');
   const { outputFiles } = await build({
     entryPoints: { [basename(outfile, '.mjs')]: ENTRY },
@@ -41,9 +42,10 @@ export async function buildWorker(outfile = OUTPUT): Promise<string> {
   // esbuild keeps a process of its own for the next build.
   await stop();
   await mkdir(folder, { recursive: true });
-  // The program comes last: whoever starts a worker at this moment has all of one version.
+  // The program comes after its parts: whoever starts a worker at this moment has all of one version.
   const last = (path: string) => Number(path === outfile);
-  for (const { path, text } of outputFiles.toSorted((a, b) => last(a.path) - last(b.path))) {
+  const files = outputFiles.toSorted((a, b) => last(a.path) - last(b.path));
+  for (const { path, text } of [...files, { path: sourcesOf(outfile), text: sources }]) {
     const part = join(folder, `${basename(path)}.${process.pid}`);
     // One other letter, in a comment (esbuild escapes the rest itself), and V8 keeps the source with two bytes for each.
     await writeFile(part, inAscii(text));
@@ -52,11 +54,27 @@ export async function buildWorker(outfile = OUTPUT): Promise<string> {
   return outfile;
 }
 
-/** The program as its sources are now: bundled when one of them is newer than the last bundle, in the same place. */
+/** The program as its sources are now, in the same place: bundled unless the last bundle is of just these. */
 export async function currentWorker(outfile = OUTPUT): Promise<string> {
-  const made = statSync(outfile, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const isNewer = (path: string) => statSync(join(ROOT, path)).mtimeMs > made;
-  return globSync(SOURCES, { cwd: ROOT }).some(isNewer) ? await buildWorker(outfile) : outfile;
+  const list = sourcesOf(outfile);
+  const isCurrent =
+    existsSync(outfile) && existsSync(list) && readFileSync(list, 'utf8') === describeSources();
+  return isCurrent ? outfile : await buildWorker(outfile);
+}
+
+/** What the sources were before the bundle was made. */
+function sourcesOf(outfile: string): string {
+  return `${outfile}.sources`;
+}
+
+function describeSources(): string {
+  return globSync(SOURCES, { cwd: ROOT })
+    .sort()
+    .map(path => {
+      const { size, mtimeMs } = statSync(join(ROOT, path));
+      return `${path} ${size} ${mtimeMs}\n`;
+    })
+    .join('');
 }
 
 /**
