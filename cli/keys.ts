@@ -55,7 +55,9 @@ function create(command: MeshCommand): void {
 function revoke(command: MeshCommand): void {
   withPolicy(command)
     .summary("a caller's API keys end")
-    .description("A caller's API keys end, all of them.")
+    .description(
+      "A caller's API keys end, all of them: its next request is refused. A stream that it listens to already goes on until `mesh restart <service>`.",
+    )
     .argument('<id>', 'name of the caller')
     .note(`${NOTE} --json: {"id", "revoked": true}.`)
     .run(async (id: string, options: KeysOptions) =>
