@@ -24,15 +24,11 @@ export async function readAudit(path: string, callId: string): Promise<Record<st
 
 function filesOf(path: string): string[] {
   const folder = dirname(path);
-  const parts = basename(path).split('%p').map(literal);
+  const parts = basename(path).split('%p').map(RegExp.escape);
   const pattern = new RegExp(`^${parts.join('\\d+')}(\\.\\d+)?$`);
   return readdirSync(folder)
     .filter(name => pattern.test(name))
     .map(name => join(folder, name));
-}
-
-function literal(text: string): string {
-  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 }
 
 /** undefined for a line that a crash tore. */

@@ -27,11 +27,12 @@ describe('a server beyond a limit is ended, with the figures as the reason, and 
   test('memory', async t => {
     const { server, until, call } = startServer(t, limited({ memory_mb: 200 }));
     await until('ready');
-    await call('hog', { mb: 320 });
+    // What it uses is looked at each second: it may be ended before it has all that it wants.
+    call('hog', { mb: 320 }).catch(() => {});
     const waiting = call('silent').catch((error: unknown) => error);
     const reason = await until('down');
     assert.match(reason, /^child used (\d+) MB of 200 MB \(limits\.memory_mb\)$/);
-    assert.ok(Number(/\d+/.exec(reason)?.[0]) > 320, reason);
+    assert.ok(Number(/\d+/.exec(reason)?.[0]) > 200, reason);
     const error = await waiting;
     assert.ok(error instanceof MeshError);
     assert.deepEqual([error.code, error.message], ['child_crashed', reason]);
@@ -44,14 +45,15 @@ describe('a server beyond a limit is ended, with the figures as the reason, and 
     const { until, call } = startServer(t, limited({ memory_mb: 150 }));
     await until('ready');
     // Each of them is far below the limit.
-    await call('fork', { count: 3, mb: 60 });
+    call('fork', { count: 3, mb: 60 }).catch(() => {});
     assert.match(await until('down'), /^child used \d+ MB of 150 MB/);
   });
 
   test('processes', async t => {
     const { server, until, call } = startServer(t, limited({ processes: 4 }));
     await until('ready');
-    const pids = (await call('fork', { count: 6 })).split(',').map(Number);
+    const pids = (await call('fork', { count: 3 })).split(',').map(Number);
+    call('fork', { count: 3 }).catch(() => {});
     assert.match(await until('down'), /^child used \d processes of 4 \(limits\.processes\)$/);
     await eventually(() => !pids.some(isAlive));
     await until('ready');
