@@ -92,13 +92,13 @@ export class RotatingFile {
     if (ours?.ino !== there?.ino || ours?.dev !== there?.dev) return;
     if (keep === 0) return await rm(path);
     const aside = await this.#aside();
-    const name = await this.#claimAfter(aside.at(-1) ?? 0);
-    await rename(path, name).catch(async error => {
-      await rm(name);
-      unlessMissing(error);
+    const next = await this.#claimAfter(aside.at(-1) ?? 0);
+    await rename(path, `${path}.${next}`).catch(async (error: NodeJS.ErrnoException) => {
+      await rm(`${path}.${next}`);
+      // Another process was first.
+      if (error.code !== 'ENOENT') throw error;
     });
-    for (const n of aside.slice(0, Math.max(0, aside.length + 1 - keep)))
-      await rm(`${path}.${n}`, { force: true });
+    for (const n of [...aside, next].slice(0, -keep)) await rm(`${path}.${n}`, { force: true });
   }
 
   /** Numbers of the files set aside, oldest first. */
@@ -116,20 +116,15 @@ export class RotatingFile {
     );
   }
 
-  /** Creates the file to rename to: no name is taken by two processes, of which one would lose its lines. */
-  async #claimAfter(last: number): Promise<string> {
+  /** Creates the file to rename to: no number is taken by two processes, of which one would lose its lines. */
+  async #claimAfter(last: number): Promise<number> {
     for (let n = last + 1; ; n += 1) {
-      const name = `${this.#options.path}.${n}`;
       try {
-        await writeFile(name, '', { flag: 'wx', mode: 0o600 });
-        return name;
+        await writeFile(`${this.#options.path}.${n}`, '', { flag: 'wx', mode: 0o600 });
+        return n;
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
       }
     }
   }
-}
-
-function unlessMissing(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'ENOENT') throw error;
 }

@@ -44,14 +44,18 @@ export async function buildWorker(outfile = OUTPUT): Promise<string> {
   await mkdir(folder, { recursive: true });
   // The program comes after its parts: whoever starts a worker at this moment has all of one version.
   const last = (path: string) => Number(path === outfile);
-  const files = outputFiles.toSorted((a, b) => last(a.path) - last(b.path));
-  for (const { path, text } of [...files, { path: sourcesOf(outfile), text: sources }]) {
-    const part = join(folder, `${basename(path)}.${process.pid}`);
+  for (const { path, text } of outputFiles.toSorted((a, b) => last(a.path) - last(b.path))) {
     // One other letter, in a comment (esbuild escapes the rest itself), and V8 keeps the source with two bytes for each.
-    await writeFile(part, inAscii(text));
-    await rename(part, path);
+    await replaceFile(path, inAscii(text));
   }
+  await replaceFile(sourcesOf(outfile), sources);
   return outfile;
+}
+
+async function replaceFile(path: string, text: string): Promise<void> {
+  const part = `${path}.${process.pid}`;
+  await writeFile(part, text);
+  await rename(part, path);
 }
 
 /** The program as its sources are now, in the same place: bundled unless the last bundle is of just these. */
