@@ -18,7 +18,10 @@ test('watches recover from a restart with the same index and other data', async 
   const services = look<Map<string, string[]>>((onChange, onError) =>
     consul.watchServices(onChange, onError),
   );
-  await consul.register(registrationOf('mcp-a', { port: 1 }));
+  // Its check does nothing by itself: a health URL's first result would be one index more, sooner or later.
+  const register = (url: string, differs: { Port: number; Tags: string[] }) =>
+    put(url, 'agent/service/register', { ID: 'mcp-a-1', Name: 'mcp-a', Check: { TTL: '1h' }, ...differs });
+  await register(first.url, { Port: 1, Tags: ['mcp'] });
   await instances.until(([one]) => one?.port === 1);
   await services.until(all => all.has('mcp-a'));
   const { index } = await request(first.url, 'health/service/mcp-a');
@@ -29,12 +32,7 @@ test('watches recover from a restart with the same index and other data', async 
   assert.match(error?.message ?? '', /cannot watch health\/service\/mcp-a at Consul 127\.0\.0\.1:\d+: /);
   const second = await startConsul({ port: Number(new URL(first.url).port) });
   t.after(() => second.close());
-  await put(second.url, 'agent/service/register', {
-    ID: 'mcp-a-1',
-    Name: 'mcp-a',
-    Port: 2,
-    Check: { TTL: '1h' },
-  });
+  await register(second.url, { Port: 2, Tags: [] });
   assert.equal((await request(second.url, 'health/service/mcp-a')).index, index);
   await instances.until(([one]) => one?.port === 2);
   await services.until(all => all.get('mcp-a')?.length === 0);

@@ -56,9 +56,16 @@ test('through the gateway: the first calls start an instance, and it goes when n
   const keys = makeKeys();
   const mesh = await startLazy(t, { worker: name => workerKeys(keys, name), times: { idleMs: 1500 } });
   const url = `${await startTestGateway(mesh, keys)}/api/v1/mcp/${SERVICE}`;
-  await activatorOf(mesh);
-  await until('the service', async () => (await fetch(`${url}/status`)).ok);
+  const { id } = await activatorOf(mesh);
+  // What Consul says reaches a gateway a moment later.
+  const seesActivator = async () => {
+    const { details = [] } = (await (await fetch(`${url}/status`)).json()) as {
+      details?: { id: string; state: string }[];
+    };
+    return details.length === 1 && details[0]?.id === id && details[0].state === 'passing';
+  };
   for (const round of [1, 2]) {
+    await until('a gateway that sees the activator, and nothing else', seesActivator);
     assert.deepEqual(mesh.rows(), [], `round ${round}`);
     const answers = await Promise.all(
       Array.from({ length: 5 }, (_, i) => execute(url, 'echo', { text: `${round}-${i}` }).then(textOf)),
